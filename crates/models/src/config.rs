@@ -1,0 +1,54 @@
+//! What a `[model]` table says: which model, and its options.
+
+use millstream_schema::{Field, config, suggest};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// A model by name with its options, as written under `[model]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelConfig {
+    /// Name in `RANKERS` or `RETRIEVERS`.
+    pub name: String,
+    /// Field names the model sees; all when absent. A sequence's name stands for all its fields.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fields: Option<Vec<String>>,
+    /// Everything else, checked by the model.
+    #[serde(flatten)]
+    pub options: toml::Table,
+}
+
+impl ModelConfig {
+    /// A model with default options.
+    pub fn named(name: &str) -> Self {
+        Self { name: name.into(), fields: None, options: toml::Table::new() }
+    }
+
+    /// The model's own options; an unknown key is an error that names the nearest.
+    pub fn options<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        Ok(config::from_table(&self.options, &format!("model `{}`", self.name))?)
+    }
+
+    /// Places of the fields this model sees.
+    pub fn chosen(&self, fields: &[Field]) -> Result<Vec<usize>, Error> {
+        let Some(names) = &self.fields else { return Ok((0..fields.len()).collect()) };
+        let mut chosen = Vec::new();
+        for name in names {
+            let before = chosen.len();
+            let part = format!("{name}.");
+            chosen.extend(
+                (0..fields.len()).filter(|&i| fields[i].name == *name || fields[i].name.starts_with(&part)),
+            );
+            if chosen.len() == before {
+                let valid: Vec<&str> = fields.iter().map(|f| f.name.as_str()).collect();
+                return Err(Error::Config(format!(
+                    "model `{}`: {}",
+                    self.name,
+                    suggest::unknown("field", name, valid.iter().copied())
+                )));
+            }
+        }
+        Ok(chosen)
+    }
+}

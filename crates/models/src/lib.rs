@@ -1,0 +1,17 @@
+//! Every ranker and retriever, one file each.
+
+pub mod config;
+mod error;
+pub mod input;
+pub mod rank;
+pub mod ranker;
+pub mod recall;
+pub mod retriever;
+pub mod serving;
+pub mod snapshot;
+
+pub use config::ModelConfig;
+pub use error::Error;
+pub use ranker::{RANKERS, Ranker, RankerDef};
+pub use retriever::{RETRIEVERS, Retriever, RetrieverDef};
+pub use serving::{Embedder, Scorer};

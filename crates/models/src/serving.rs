@@ -1,0 +1,133 @@
+//! Models ready to answer: dense weights, rows and the network, and nothing that trains.
+
+use millstream_nn::{Inputs, Mode, Params, Pass, Tensor};
+use millstream_schema::{Batch, Encoder, Field, Side};
+use millstream_store::{Rows, Store, TableId};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::input::Feeder;
+use crate::ranker::Shape;
+use crate::snapshot::{Role, Saved};
+use crate::{Error, Ranker, Retriever, ranker, retriever};
+
+/// Dense weights, rows and fields of one model.
+struct Body {
+    fields: Arc<[Field]>,
+    params: Params,
+    store: Store,
+    tables: Vec<TableId>,
+    /// One per thread that has asked so far.
+    feeders: Mutex<Vec<Feeder>>,
+}
+
+/// A ranker ready to score.
+pub struct Scorer {
+    body: Body,
+    model: Box<dyn Ranker>,
+    tasks: Vec<String>,
+}
+
+/// A retriever ready to embed users and items.
+pub struct Embedder {
+    body: Body,
+    model: Box<dyn Retriever>,
+}
+
+/// For each field of an encoder, whose property it is.
+pub fn sides(encoder: &Encoder) -> Vec<Side> {
+    encoder.fields().iter().map(|f| encoder.schema().features[f.feature].side).collect()
+}
+
+impl Scorer {
+    /// Opens a saved ranker for this encoder.
+    ///
+    /// # Errors
+    /// The file is missing or damaged, holds another kind of model, or was trained on other features.
+    pub fn open(path: &Path, encoder: &Encoder) -> Result<Self, Error> {
+        let mut saved = Saved::open_for(path, Role::Ranker, encoder.fields())?;
+        let tasks = saved.header.tasks.clone();
+        let mut params = Params::with_weights(saved.header.seed, saved.weights()?)?;
+        let shape = Shape { fields: encoder.fields(), sides: &sides(encoder), tasks: tasks.len() };
+        let model = ranker::build(&saved.header.model, &shape, &mut params)?;
+        Ok(Self { body: Body::new(encoder.fields(), params, saved.store()?)?, model, tasks })
+    }
+
+    /// Task names, T of them.
+    pub fn tasks(&self) -> &[String] {
+        &self.tasks
+    }
+
+    /// Probabilities `[N, T]`, row-major. Logits are squashed here and nowhere else.
+    ///
+    /// # Errors
+    /// The batch was made by another encoder.
+    pub fn score(&self, batch: &Batch) -> Result<Vec<f32>, Error> {
+        let logits = self.body.infer(batch, |pass, x| self.model.forward(pass, x))?;
+        Ok(logits.into_iter().map(|z| 1.0 / (1.0 + (-z).exp())).collect())
+    }
+}
+
+impl Embedder {
+    /// Opens a saved retriever for this encoder.
+    ///
+    /// # Errors
+    /// The file is missing or damaged, holds another kind of model, or was trained on other features.
+    pub fn open(path: &Path, encoder: &Encoder) -> Result<Self, Error> {
+        let mut saved = Saved::open_for(path, Role::Retriever, encoder.fields())?;
+        let mut params = Params::with_weights(saved.header.seed, saved.weights()?)?;
+        let shape = Shape { fields: encoder.fields(), sides: &sides(encoder), tasks: saved.header.tasks.len() };
+        let model = retriever::build(&saved.header.model, &shape, &mut params)?;
+        Ok(Self { body: Body::new(encoder.fields(), params, saved.store()?)?, model })
+    }
+
+    /// D.
+    pub fn dim(&self) -> usize {
+        self.model.dim()
+    }
+
+    /// K: vectors per user.
+    pub fn interests(&self) -> usize {
+        self.model.interests()
+    }
+
+    /// User vectors `[R, K, D]`, row-major.
+    ///
+    /// # Errors
+    /// The batch was made by another encoder.
+    pub fn users(&self, batch: &Batch) -> Result<Vec<f32>, Error> {
+        self.body.infer(batch, |pass, x| self.model.users(pass, x))
+    }
+
+    /// Item vectors `[N, D]`, row-major.
+    ///
+    /// # Errors
+    /// The batch was made by another encoder.
+    pub fn items(&self, batch: &Batch) -> Result<Vec<f32>, Error> {
+        self.body.infer(batch, |pass, x| self.model.items(pass, x))
+    }
+}
+
+impl Body {
+    fn new(fields: &[Field], params: Params, store: Store) -> Result<Self, Error> {
+        let missing = params.missing_from_saved();
+        if let Some(name) = missing.first() {
+            return Err(Error::Corrupt(format!("a saved model lacks its weight `{name}`")));
+        }
+        let tables = params.tables().iter().map(|t| store.table(&t.name)).collect::<Result<_, _>>()?;
+        Ok(Self { fields: fields.into(), params, store, tables, feeders: Mutex::default() })
+    }
+
+    fn infer(&self, batch: &Batch, forward: impl Fn(&Pass, &Inputs) -> Tensor) -> Result<Vec<f32>, Error> {
+        let lock = || self.feeders.lock().unwrap_or_else(PoisonError::into_inner);
+        let feeder = lock().pop();
+        let mut feeder = feeder.unwrap_or_else(|| Feeder::new(&self.fields));
+        let planned = feeder.plan(&self.fields, batch)?;
+        lock().push(feeder);
+        let pass = Pass::new(&self.params, Mode::Infer, 0);
+        let inputs = planned.inputs(&pass, (&self.fields, batch), self.params.tables(), |at, keys, out| {
+            Ok(self.store.pull(self.tables[at], keys, out)?)
+        })?;
+        Ok(forward(&pass, &inputs).to_vec())
+    }
+}

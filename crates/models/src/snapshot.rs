@@ -1,0 +1,140 @@
+//! A model on disk: the file the trainer saves is the file the server opens.
+
+use millstream_nn::{Params, Weights};
+use millstream_schema::Field;
+use millstream_store::container::{Container, ContainerWriter};
+use millstream_store::Store;
+use serde::{Deserialize, Serialize};
+use std::io::Write;
+use std::path::Path;
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::{Error, ModelConfig};
+
+const KIND: [u8; 4] = *b"MODL";
+const VERSION: u32 = 1;
+
+/// What a saved model is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Scores candidates.
+    Ranker,
+    /// Gives vectors of users and items.
+    Retriever,
+}
+
+/// What a saved model says of itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    /// Ranker or retriever.
+    pub role: Role,
+    /// Name and options.
+    pub model: ModelConfig,
+    /// Task names, T of them.
+    pub tasks: Vec<String>,
+    /// [`fingerprint`] of the encoder's fields.
+    pub fields: u64,
+    /// Seed of the weights.
+    pub seed: u64,
+    /// Training steps taken.
+    pub steps: u64,
+}
+
+/// A number that changes with the names, shapes and key spaces of an encoder's fields.
+pub fn fingerprint(fields: &[Field]) -> u64 {
+    let mut hash = Xxh3::new();
+    for field in fields {
+        hash.update(format!("{}|{:?}|{:?}|{:?};", field.name, field.rows, field.shape, field.space).as_bytes());
+    }
+    hash.digest()
+}
+
+/// Writes a model with `extra` sections: complete and on disk under its name, or not there at all.
+///
+/// # Errors
+/// The disk refuses.
+pub fn write(
+    path: &Path,
+    header: &Header,
+    params: &Params,
+    store: &Store,
+    extra: &[(&str, &[u8])],
+) -> Result<(), Error> {
+    let mut out = ContainerWriter::create(path, KIND, VERSION)?;
+    let header = serde_json::to_vec(header).map_err(|e| Error::Corrupt(e.to_string()))?;
+    let weights = postcard::to_stdvec(&params.weights()).map_err(|e| Error::Corrupt(e.to_string()))?;
+    out.section("header", |w| w.write_all(&header))?;
+    out.section("weights", |w| w.write_all(&weights))?;
+    out.section("rows", |w| store.write_to(w))?;
+    for (name, bytes) in extra {
+        out.section(name, |w: &mut dyn Write| w.write_all(bytes))?;
+    }
+    Ok(out.commit()?)
+}
+
+/// An opened, checked model file.
+pub struct Saved {
+    container: Container,
+    /// What it says of itself.
+    pub header: Header,
+}
+
+impl Saved {
+    /// Opens the file and checks every checksum.
+    ///
+    /// # Errors
+    /// It is missing, not a model, newer than this program, cut short or damaged.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let mut container = Container::open(path, KIND, VERSION)?;
+        let header = container.section("header")?;
+        let header = serde_json::from_slice(&header)
+            .map_err(|e| Error::Corrupt(format!("{}: its header does not read: {e}", path.display())))?;
+        Ok(Self { container, header })
+    }
+
+    /// Opens the file and checks that it was trained on these fields in this role.
+    ///
+    /// # Errors
+    /// As [`Saved::open`], or the model belongs to another encoder or role.
+    pub fn open_for(path: &Path, role: Role, fields: &[Field]) -> Result<Self, Error> {
+        let saved = Self::open(path)?;
+        if saved.header.role != role {
+            return Err(Error::Config(format!(
+                "{}: this is a {:?} (`{}`), not a {role:?}",
+                path.display(),
+                saved.header.role,
+                saved.header.model.name
+            )));
+        }
+        if saved.header.fields != fingerprint(fields) {
+            return Err(Error::Config(format!(
+                "{}: the model was trained on other features than this data has; prepare and train again",
+                path.display()
+            )));
+        }
+        Ok(saved)
+    }
+
+    /// The dense weights.
+    pub fn weights(&mut self) -> Result<Weights, Error> {
+        let bytes = self.container.section("weights")?;
+        postcard::from_bytes(&bytes).map_err(|e| self.corrupt("weights", &e))
+    }
+
+    /// The embedding rows with their optimiser state.
+    pub fn store(&mut self) -> Result<Store, Error> {
+        let path = self.container.path().to_owned();
+        let mut reader = self.container.reader("rows")?;
+        Ok(Store::read_from(&mut reader, &path)?)
+    }
+
+    /// An extra section.
+    pub fn section(&mut self, name: &str) -> Result<Vec<u8>, Error> {
+        Ok(self.container.section(name)?)
+    }
+
+    fn corrupt(&self, section: &str, why: &dyn std::fmt::Display) -> Error {
+        Error::Corrupt(format!("{}: section `{section}` does not read: {why}", self.container.path().display()))
+    }
+}

@@ -1,0 +1,342 @@
+//! What every registered ranker and retriever must hold to.
+
+use millstream_models::input::Feeder;
+use millstream_models::ranker::{self, Labels, Shape};
+use millstream_models::retriever::{self, Targets};
+use millstream_models::snapshot::{self, Header, Role};
+use millstream_models::{Embedder, ModelConfig, RANKERS, RETRIEVERS, Ranker, Retriever, Scorer, serving};
+use millstream_nn::{DenseOptim, Inputs, Mode, Optimiser, Params, Pass, Tensor};
+use millstream_schema::examples::Action;
+use millstream_schema::{Assembler, Batch, Encoder, Examples, Fitter, Frame, Schema, Side};
+use millstream_store::{RowInit, RowOptim, RowsMut, Store, TableConfig};
+use std::sync::Arc;
+
+const SCHEMA: &str = r#"
+    [[feature]]
+    name = "user_id"
+    side = "user"
+    kind = "categorical"
+    [[feature]]
+    name = "age"
+    side = "user"
+    kind = "numeric"
+    [[feature]]
+    name = "item_id"
+    side = "item"
+    kind = "categorical"
+    [[feature]]
+    name = "tags"
+    side = "item"
+    kind = "multi"
+    [[feature]]
+    name = "price"
+    side = "item"
+    kind = "numeric"
+    transform = "log"
+    [[feature]]
+    name = "position"
+    side = "exposure"
+    kind = "categorical"
+    [[feature]]
+    name = "clicks"
+    kind = "sequence"
+    elements = ["item_id"]
+    gap = true
+    [[feature]]
+    name = "user_item"
+    kind = "cross"
+    of = ["user_id", "item_id"]
+"#;
+
+const USERS: u32 = 7;
+const ITEMS: u32 = 11;
+
+/// A small catalogue of users and items.
+fn assembler() -> Assembler {
+    let schema: Schema = SCHEMA.parse().unwrap();
+    let mut users = Frame::new("users", &["user_id", "age"]);
+    for u in 0..USERS {
+        users.push_row(u.into(), &[&format!("u{u}"), &format!("{}", 20 + u)]);
+    }
+    let mut items = Frame::new("items", &["item_id", "tags", "price"]);
+    for i in 0..ITEMS {
+        items.push_row(i.into(), &[&format!("i{i}"), &format!("t{}|t{}", i % 3, i % 5), &format!("{}", i * 3)]);
+    }
+    let mut positions = Frame::new("events", &["position"]);
+    for p in 0..4 {
+        positions.push_row(p, &[&p.to_string()]);
+    }
+    let mut fitter = Fitter::new(&schema);
+    fitter.observe(&[Side::User], &users).unwrap();
+    fitter.observe(&[Side::Item], &items).unwrap();
+    fitter.observe(&[Side::Exposure], &positions).unwrap();
+    let encoder = Arc::new(fitter.finish().unwrap());
+    let bad = &mut Default::default();
+    let (users, items) =
+        (encoder.encode(&[Side::User], &users, bad).unwrap(), encoder.encode(&[Side::Item], &items, bad).unwrap());
+    Assembler::new(encoder, users, items).unwrap()
+}
+
+/// `requests` requests with `each` candidates; what they hold depends on `seed`.
+fn examples(encoder: &Encoder, requests: u32, each: u32, seed: u32) -> Examples {
+    let mut x = Examples { tasks: 1, ..Examples::default() };
+    for r in 0..requests {
+        let draw = |salt: u32| (r * 131 + salt * 17 + seed * 7919).wrapping_mul(2_654_435_761) >> 8;
+        x.request_user.push(draw(1) % USERS);
+        x.request_time_ms.push(1_000_000_000 + i64::from(r) * 1000);
+        let past = (0..draw(2) % 4).map(|k| Action {
+            item: draw(3 + k) % ITEMS,
+            time_ms: 900_000_000 + i64::from(k) * 60_000,
+            kind: 1,
+            value: 1.0,
+        });
+        x.history.push(past);
+        for c in 0..each {
+            x.candidate_request.push(r);
+            x.candidate_item.push(draw(10 + c) % ITEMS);
+            x.labels.push((draw(40 + c) % 2) as f32);
+        }
+    }
+    x.exposure = encoder.exposure_defaults(x.candidates()).unwrap();
+    x
+}
+
+/// Small sizes that every model understands.
+fn config(name: &str) -> ModelConfig {
+    let options = "embedding = 4\nhidden = [16, 8]\ninit_std = 0.1".parse().unwrap();
+    ModelConfig { name: name.into(), fields: None, options }
+}
+
+/// A model with its weights and rows, trained by hand.
+struct Bench<M: ?Sized> {
+    assembler: Assembler,
+    params: Params,
+    store: Store,
+    model: Box<M>,
+}
+
+type Build<M> = dyn Fn(&ModelConfig, &Shape<'_>, &mut Params) -> Box<M>;
+
+impl<M: ?Sized> Bench<M> {
+    fn new(name: &str, build: &Build<M>) -> Self {
+        let assembler = assembler();
+        let encoder = assembler.encoder().clone();
+        let mut params = Params::new(3);
+        let sides = serving::sides(&encoder);
+        let shape = Shape { fields: encoder.fields(), sides: &sides, tasks: 1 };
+        let model = build(&config(name), &shape, &mut params);
+        let table = |t: &millstream_nn::TableSpec| TableConfig {
+            name: t.name.clone(),
+            dim: t.dim,
+            init: RowInit::Normal(0.1),
+            optim: RowOptim::LazyAdam { lr: 0.02, beta1: 0.9, beta2: 0.999, eps: 1e-8 },
+            l2: 0.0,
+            seed: 5,
+        };
+        let store = Store::new(params.tables().iter().map(table).collect()).unwrap();
+        Self { assembler, params, store, model }
+    }
+
+    fn run<T>(&self, batch: &Batch, mode: Mode, f: impl FnOnce(&M, &Pass, &Inputs) -> T) -> T {
+        let fields = self.assembler.encoder().fields();
+        let planned = Feeder::new(fields).plan(fields, batch).unwrap();
+        let pass = Pass::new(&self.params, mode, 1);
+        let x = planned
+            .inputs(&pass, (fields, batch), self.params.tables(), |at, keys, out| {
+                let table = self.store.table(&self.params.tables()[at].name)?;
+                Ok(self.store.pull_or_init(table, keys, out)?)
+            })
+            .unwrap();
+        f(&self.model, &pass, &x)
+    }
+
+    /// One step; gives the loss before it.
+    fn step(&mut self, batch: &Batch, optimiser: &mut Optimiser, loss: impl Fn(&M, &Pass, &Inputs) -> Tensor) -> f32 {
+        let fields = self.assembler.encoder().fields().to_vec();
+        let planned = Feeder::new(&fields).plan(&fields, batch).unwrap();
+        let (value, gradients) = self.run(batch, Mode::Train, |model, pass, x| {
+            let loss = loss(model, pass, x);
+            (loss.item(), pass.backward(&loss))
+        });
+        optimiser.step(&mut self.params, &gradients);
+        for (table, id) in self.params.tables().iter().zip(self.params.table_ids()) {
+            if let Some(grads) = gradients.rows(id) {
+                self.store.push_unique(self.store.table(&table.name).unwrap(), planned.keys(table), grads).unwrap();
+            }
+        }
+        value
+    }
+
+    fn save(&self, path: &std::path::Path, name: &str, role: Role) {
+        let header = Header {
+            role,
+            model: config(name),
+            tasks: vec!["click".into()],
+            fields: snapshot::fingerprint(self.assembler.encoder().fields()),
+            seed: 3,
+            steps: 1,
+        };
+        snapshot::write(path, &header, &self.params, &self.store, &[]).unwrap();
+    }
+}
+
+fn rankers() -> Vec<(&'static str, Bench<dyn Ranker>)> {
+    let build: &Build<dyn Ranker> = &|c, s, p| ranker::build(c, s, p).unwrap();
+    RANKERS.iter().map(|def| (def.name, Bench::new(def.name, build))).collect()
+}
+
+fn retrievers() -> Vec<(&'static str, Bench<dyn Retriever>)> {
+    let build: &Build<dyn Retriever> = &|c, s, p| retriever::build(c, s, p).unwrap();
+    RETRIEVERS.iter().map(|def| (def.name, Bench::new(def.name, build))).collect()
+}
+
+fn logits(bench: &Bench<dyn Ranker>, x: &Examples) -> Vec<f32> {
+    let batch = bench.assembler.batch(x).unwrap();
+    bench.run(&batch, Mode::Infer, |model, pass, x| model.forward(pass, x).to_vec())
+}
+
+fn near(a: f32, b: f32) -> bool {
+    (a - b).abs() <= 1e-5 * (1.0 + a.abs().max(b.abs()))
+}
+
+#[test]
+fn a_row_scores_the_same_alone_in_a_batch_and_permuted() {
+    for (name, bench) in rankers() {
+        let x = examples(bench.assembler.encoder(), 6, 3, 1);
+        let together = logits(&bench, &x);
+        assert!(together.iter().any(|z| (z - together[0]).abs() > 1e-6), "{name}: all rows score alike");
+        for r in 0..6u32 {
+            let alone = logits(&bench, &x.gather(&[r]));
+            for (c, z) in alone.iter().enumerate() {
+                assert!(near(*z, together[r as usize * 3 + c]), "{name}: request {r}");
+            }
+        }
+        let order = [4u32, 0, 5, 2, 1, 3];
+        let permuted = logits(&bench, &x.gather(&order));
+        for (new, old) in order.iter().enumerate() {
+            assert!(near(permuted[new * 3], together[*old as usize * 3]), "{name}: permuted");
+        }
+    }
+}
+
+#[test]
+fn gradients_match_finite_differences() {
+    for (name, mut bench) in rankers() {
+        let batch = bench.assembler.batch(&examples(bench.assembler.encoder(), 8, 2, 2)).unwrap();
+        let y = batch.labels.clone();
+        let loss = |bench: &Bench<dyn Ranker>, mode| {
+            bench.run(&batch, mode, |model, pass, x| {
+                let loss = model.loss(&model.forward(pass, x), &Labels { values: &y, weights: &[] });
+                (loss.item(), (mode == Mode::Train).then(|| pass.backward(&loss)))
+            })
+        };
+        let gradients = loss(&bench, Mode::Train).1.unwrap();
+        let mut checked = 0;
+        for id in bench.params.ids() {
+            let Some(gradient) = gradients.dense(id).map(<[f32]>::to_vec) else { continue };
+            let at = gradient.iter().enumerate().max_by(|a, b| a.1.abs().total_cmp(&b.1.abs())).unwrap().0;
+            let (h, before) = (1e-2, bench.params.values(id)[at]);
+            let mut side = |d: f32| {
+                bench.params.values_mut(id)[at] = before + d;
+                f64::from(loss(&bench, Mode::Infer).0)
+            };
+            let numeric = (side(h) - side(-h)) / (2.0 * f64::from(h));
+            bench.params.values_mut(id)[at] = before;
+            let analytic = f64::from(gradient[at]);
+            assert!(
+                (numeric - analytic).abs() <= 2e-3 + 0.05 * analytic.abs(),
+                "{name}: {} [{at}]: {analytic} against {numeric}",
+                bench.params.name(id)
+            );
+            checked += 1;
+        }
+        assert!(checked >= 4, "{name}: only {checked} weights have gradients");
+    }
+}
+
+#[test]
+fn sixty_four_rows_are_over_fitted() {
+    for (name, mut bench) in rankers() {
+        let mut x = examples(bench.assembler.encoder(), 64, 1, 3);
+        // Rows that look alike must be labelled alike to be learnable.
+        for r in 0..64 {
+            x.labels[r] = ((x.request_user[r] * 5 + x.candidate_item[r] * 3) % 7 < 3) as u8 as f32;
+        }
+        let batch = bench.assembler.batch(&x).unwrap();
+        let mut optimiser = Optimiser::new(DenseOptim::adam(0.02));
+        let mut last = f32::INFINITY;
+        for _ in 0..200 {
+            last = bench.step(&batch, &mut optimiser, |model, pass, x| {
+                model.loss(&model.forward(pass, x), &Labels { values: &batch.labels, weights: &[] })
+            });
+        }
+        assert!(last < 0.05, "{name}: loss is still {last}");
+    }
+}
+
+#[test]
+fn saved_and_reopened_rankers_score_bit_for_bit_alike() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, mut bench) in rankers() {
+        let batch = bench.assembler.batch(&examples(bench.assembler.encoder(), 9, 2, 4)).unwrap();
+        let mut optimiser = Optimiser::new(DenseOptim::adam(0.02));
+        bench.step(&batch, &mut optimiser, |model, pass, x| {
+            model.loss(&model.forward(pass, x), &Labels { values: &batch.labels, weights: &[] })
+        });
+        let path = dir.path().join(format!("{name}.model"));
+        bench.save(&path, name, Role::Ranker);
+        let scorer = Scorer::open(&path, bench.assembler.encoder()).unwrap();
+        let live = bench.run(&batch, Mode::Infer, |model, pass, x| model.forward(pass, x).to_vec());
+        let live: Vec<f32> = live.into_iter().map(|z| 1.0 / (1.0 + (-z).exp())).collect();
+        assert_eq!(scorer.score(&batch).unwrap(), live, "{name}");
+        assert!(Embedder::open(&path, bench.assembler.encoder()).is_err(), "{name}: a ranker is no retriever");
+    }
+}
+
+#[test]
+fn retrievers_learn_which_item_goes_with_whom_and_survive_saving() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, mut bench) in retrievers() {
+        let mut x = examples(bench.assembler.encoder(), 40, 1, 5);
+        for r in 0..40 {
+            x.candidate_item[r] = x.request_user[r] % ITEMS;
+        }
+        let batch = bench.assembler.batch(&x).unwrap();
+        let mut optimiser = Optimiser::new(DenseOptim::adam(0.02));
+        let log_q = vec![0.0; 40];
+        let mut losses = Vec::new();
+        for _ in 0..150 {
+            losses.push(bench.step(&batch, &mut optimiser, |model, pass, x| {
+                let y = Targets { items: &batch.item, log_q: &log_q, weights: &[] };
+                model.loss(&model.users(pass, x), &model.items(pass, x), &y)
+            }));
+        }
+        assert!(losses[149] < 0.3 * losses[0], "{name}: {} to {}", losses[0], losses[149]);
+        let path = dir.path().join(format!("{name}.model"));
+        bench.save(&path, name, Role::Retriever);
+        let opened = Embedder::open(&path, bench.assembler.encoder()).unwrap();
+        let users = bench.run(&batch, Mode::Infer, |model, pass, x| model.users(pass, x).to_vec());
+        let items = bench.run(&batch, Mode::Infer, |model, pass, x| model.items(pass, x).to_vec());
+        assert_eq!(opened.users(&batch).unwrap(), users, "{name}");
+        assert_eq!(opened.items(&batch).unwrap(), items, "{name}");
+        assert_eq!(users.len(), 40 * opened.interests() * opened.dim());
+    }
+}
+
+#[test]
+fn wrong_options_name_the_nearest_one() {
+    let assembler = assembler();
+    let sides = serving::sides(assembler.encoder());
+    let shape = Shape { fields: assembler.encoder().fields(), sides: &sides, tasks: 1 };
+    for def in RANKERS {
+        let options = "embeding = 4".parse().unwrap();
+        let cfg = ModelConfig { name: def.name.into(), fields: None, options };
+        let err = ranker::build(&cfg, &shape, &mut Params::new(1)).err().unwrap().to_string();
+        assert!(err.contains("did you mean `embedding`?"), "{}: {err}", def.name);
+        let cfg = ModelConfig { fields: Some(vec!["itm_id".into()]), ..ModelConfig::named(def.name) };
+        let err = ranker::build(&cfg, &shape, &mut Params::new(1)).err().unwrap().to_string();
+        assert!(err.contains("did you mean `item_id`?"), "{}: {err}", def.name);
+    }
+    let err = ranker::build(&ModelConfig::named("deepfn"), &shape, &mut Params::new(1)).err().unwrap().to_string();
+    assert!(err.contains("did you mean `deepfm`?"), "{err}");
+}
