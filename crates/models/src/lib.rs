@@ -1,6 +1,7 @@
 //! Every ranker and retriever, one file each.
 
 pub mod config;
+pub mod embeds;
 mod error;
 pub mod input;
 pub mod rank;

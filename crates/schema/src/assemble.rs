@@ -112,13 +112,14 @@ impl Assembler {
         let is_gap = !elements.iter().any(|e| e == element);
         let keys = if is_gap { None } else { Some(self.item_keys(element)?) };
         let mut ragged = Ragged::new(*strength);
+        let codes: Vec<u8> = events.iter().map(EventKind::code).collect();
         let mut picked = Vec::new();
         for request in 0..x.requests() {
-            latest(&x.history, request, events, *max_len, &mut picked);
+            latest(&x.history, request, &codes, *max_len, &mut picked);
             for &at in picked.iter().rev() {
                 let key = match keys {
                     Some(keys) => keys[x.history.item[at].min(self.no_item) as usize],
-                    None => gap_key(x.request_time_ms[request] - x.history.time_ms[at]),
+                    None => gap_key(x.request_time_ms[request].saturating_sub(x.history.time_ms[at])),
                 };
                 ragged.push(key, x.history.value[at]);
             }
@@ -191,10 +192,9 @@ fn with_stranger(encoder: &Encoder, side: Side, mut known: Columns) -> Result<Co
     Ok(known)
 }
 
-/// Places of the request's latest `max_len` actions of these kinds, latest first.
-fn latest(history: &History, request: usize, events: &[EventKind], max_len: usize, out: &mut Vec<usize>) {
+/// Places of the request's latest `max_len` actions of these kinds (all when `codes` is empty), latest first.
+fn latest(history: &History, request: usize, codes: &[u8], max_len: usize, out: &mut Vec<usize>) {
     out.clear();
-    let codes: Vec<u8> = events.iter().map(EventKind::code).collect();
     let wanted = |&at: &usize| codes.is_empty() || codes.contains(&history.kind[at]);
     out.extend(history.span(request).rev().filter(wanted).take(max_len));
 }

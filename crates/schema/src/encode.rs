@@ -190,10 +190,18 @@ impl Encoder {
 
     /// `rows` rows of exposure fields at their defaults: what serving uses, where no exposure has happened.
     pub fn exposure_defaults(&self, rows: usize) -> Result<Columns, Error> {
-        let columns = self.schema.columns(Side::Exposure);
-        let mut frame = Frame::new("defaults", &columns);
+        self.defaults(Side::Exposure, rows)
+    }
+
+    /// `rows` rows of context fields at their defaults: for requests that say nothing of themselves.
+    pub fn context_defaults(&self, rows: usize) -> Result<Columns, Error> {
+        self.defaults(Side::Context, rows)
+    }
+
+    fn defaults(&self, side: Side, rows: usize) -> Result<Columns, Error> {
+        let mut frame = Frame::new("defaults", &self.schema.columns(side));
         frame.push_row(0, &[]);
-        let one = self.encode(&[Side::Exposure], &frame, &mut BadValues::default())?;
+        let one = self.encode(&[side], &frame, &mut BadValues::default())?;
         Ok(if one.fields.is_empty() { Columns::default() } else { one.gather(&vec![0; rows]) })
     }
 }

@@ -61,6 +61,11 @@ impl History {
         self.offsets[row] as usize..self.offsets[row + 1] as usize
     }
 
+    /// The action at this place of a [`History::span`].
+    pub fn action(&self, at: usize) -> Action {
+        Action { item: self.item[at], time_ms: self.time_ms[at], kind: self.kind[at], value: self.value[at] }
+    }
+
     /// The requests named, in that order.
     pub fn gather(&self, rows: &[u32]) -> Self {
         let mut out = Self::default();
@@ -181,7 +186,11 @@ impl Examples {
             *self = other.clone();
             return Ok(());
         }
-        if self.tasks != other.tasks || self.weights.is_empty() != other.weights.is_empty() {
+        // Without candidates a column is empty anyway.
+        let both = self.candidates() > 0 && other.candidates() > 0;
+        let alike = self.weights.is_empty() == other.weights.is_empty()
+            && self.candidate_item.is_empty() == other.candidate_item.is_empty();
+        if self.tasks != other.tasks || both && !alike {
             return Err(Error::Corrupt("examples of different tasks cannot be joined".into()));
         }
         let base = self.requests() as u32;

@@ -380,10 +380,11 @@ impl Schema {
     /// Checks features against each other: unique names, elements and crosses that exist.
     pub fn new(features: Vec<FeatureSpec>) -> Result<Self, Error> {
         let mut names = BTreeSet::new();
-        for feature in &features {
-            if !names.insert(feature.name.as_str()) {
-                return Err(Error::config(format!("feature `{}` is declared twice", feature.name)));
+        for name in features.iter().flat_map(FeatureSpec::names) {
+            if names.contains(&name) {
+                return Err(Error::config(format!("feature `{name}` is declared twice")));
             }
+            names.insert(name);
         }
         for (i, feature) in features.iter().enumerate() {
             match &feature.kind {
@@ -391,6 +392,7 @@ impl Schema {
                 FeatureKind::Sequence { elements, .. } => check_elements(feature, elements, &features)?,
                 _ => {}
             }
+            check_table(feature, &features[..i])?;
         }
         Ok(Self { features })
     }
@@ -412,10 +414,57 @@ impl Schema {
     }
 }
 
+/// How a feature's values become keys, as far as two features of one table must agree on it.
+#[derive(Debug, PartialEq)]
+enum Numbers<'a> {
+    Values(Encoding),
+    Edges(&'a [f64]),
+    /// Quantiles of this very feature: nothing else can share them.
+    Quantiles(&'a str),
+}
+
 impl FeatureSpec {
+    /// The name, and for a sequence those of its fields.
+    fn names(&self) -> Vec<String> {
+        let mut names = vec![self.name.clone()];
+        if let FeatureKind::Sequence { elements, gap, .. } = &self.kind {
+            let gap = gap.then_some("gap");
+            names.extend(elements.iter().map(String::as_str).chain(gap).map(|e| format!("{}.{e}", self.name)));
+        }
+        names
+    }
+
+    /// `None` for features without keys.
+    fn numbering(&self) -> Option<Numbers<'_>> {
+        match &self.kind {
+            FeatureKind::Categorical { encoding, .. } | FeatureKind::Multi { encoding, .. } => {
+                Some(Numbers::Values(encoding.clone()))
+            }
+            FeatureKind::Text { buckets, .. } | FeatureKind::Cross { buckets, .. } => {
+                Some(Numbers::Values(Encoding::Hash { buckets: *buckets }))
+            }
+            FeatureKind::Numeric { transform: Transform::Edges(edges), .. } => Some(Numbers::Edges(edges)),
+            FeatureKind::Numeric { transform: Transform::Quantiles(_), .. } => Some(Numbers::Quantiles(&self.name)),
+            _ => None,
+        }
+    }
+
     /// Whether the feature reads a column (sequences and crosses read none).
     pub fn reads_column(&self) -> bool {
         !matches!(self.kind, FeatureKind::Sequence { .. } | FeatureKind::Cross { .. })
+    }
+}
+
+/// Features of one table must number their values alike: a key means one value.
+fn check_table(feature: &FeatureSpec, before: &[FeatureSpec]) -> Result<(), Error> {
+    let shares = |f: &&FeatureSpec| f.table == feature.table && f.numbering().is_some();
+    match (feature.numbering(), before.iter().find(shares)) {
+        (Some(mine), Some(other)) if Some(&mine) != other.numbering().as_ref() => Err(Error::config(format!(
+            "feature `{}` shares table `{}` with `{}` but numbers its values in another way; give both the same \
+             `encoding`, `min_count`, `max_size`, `buckets` or `edges`",
+            feature.name, feature.table, other.name
+        ))),
+        _ => Ok(()),
     }
 }
 

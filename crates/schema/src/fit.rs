@@ -47,9 +47,33 @@ impl Fitter {
 
     /// The encoder.
     pub fn finish(self) -> Result<Encoder, Error> {
+        let mut states = self.states;
+        share_counts(&self.schema.features, &mut states);
         let fitted: Vec<Fitted> =
-            self.schema.features.iter().zip(self.states).map(|(spec, state)| state.finish(&spec.kind)).collect();
+            self.schema.features.iter().zip(states).map(|(spec, state)| state.finish(&spec.kind)).collect();
         Encoder::new(self.schema, fitted)
+    }
+}
+
+/// Features of one embedding table get one vocabulary: a key must mean the same value to all of them.
+fn share_counts(features: &[FeatureSpec], states: &mut [State]) {
+    for i in 0..features.len() {
+        let same = |j: &usize| features[*j].table == features[i].table;
+        let shared: Vec<usize> = (0..features.len()).filter(same).collect();
+        if shared[0] != i || shared.len() == 1 {
+            continue;
+        }
+        let mut sum: RapidHashMap<Box<str>, u64> = RapidHashMap::default();
+        for &j in &shared {
+            if let State::Counts(counts) = &mut states[j] {
+                std::mem::take(counts).into_iter().for_each(|(value, n)| *sum.entry(value).or_default() += n);
+            }
+        }
+        for &j in &shared {
+            if let State::Counts(counts) = &mut states[j] {
+                counts.clone_from(&sum);
+            }
+        }
     }
 }
 
@@ -88,7 +112,8 @@ impl State {
                 FeatureKind::Multi { separator, weight_separator, .. } => {
                     for element in parse::elements(cell, separator) {
                         let name = weight_separator.as_deref().and_then(|w| element.rsplit_once(w));
-                        count(counts, name.map_or(element, |(name, _)| name));
+                        // Trimmed as the encoder does, so that `a : 0.5` is `a` to both.
+                        count(counts, name.map_or(element, |(name, _)| name.trim()));
                     }
                 }
                 _ => count(counts, cell.trim()),

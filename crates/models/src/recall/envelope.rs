@@ -14,7 +14,8 @@ pub(crate) fn seal<T: Serialize>(magic: &[u8; 8], version: u32, value: &T) -> Re
     let mut out = vec![0u8; HEAD];
     out[..8].copy_from_slice(magic);
     out[8..12].copy_from_slice(&version.to_le_bytes());
-    let mut out = postcard::to_extend(value, out).map_err(|e| Error::Corrupt(format!("cannot be saved: {e}")))?;
+    let mut out =
+        postcard::to_extend(value, out).map_err(|e| Error::Corrupt(format!("cannot be saved: {e}")))?;
     let sum = xxh3_64(&out[HEAD..]);
     out[12..HEAD].copy_from_slice(&sum.to_le_bytes());
     Ok(out)

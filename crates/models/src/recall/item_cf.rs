@@ -34,13 +34,15 @@ pub enum Damping {
     /// Not at all.
     None,
     /// 1 / ln(1 + |I_u|).
-    #[default]
     Log,
     /// |I_u|^−`damping_power`.
+    #[default]
     Power,
 }
 
-/// Options of [`ItemCf::build`].
+/// Options of [`ItemCf::build`]. The default powers were chosen on held-out training items of Gowalla, among the
+/// best of some twenty tried with all neighbours kept; `damping = "log"` with both powers ½ is the
+/// textbook's form. `neighbours` and `max_user_items` bound memory and time, and cost a little recall.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ItemCfConfig {
@@ -66,10 +68,10 @@ impl Default for ItemCfConfig {
     fn default() -> Self {
         Self {
             neighbours: 200,
-            damping: Damping::Log,
-            damping_power: 0.5,
-            source_power: 0.5,
-            target_power: 0.5,
+            damping: Damping::Power,
+            damping_power: 0.6,
+            source_power: 0.7,
+            target_power: 0.3,
             shrinkage: 0.0,
             decay_per_day: 0.0,
             max_user_items: 1000,
@@ -87,7 +89,9 @@ impl ItemCfConfig {
             ("decay_per_day", self.decay_per_day),
         ];
         match numbers.iter().find(|(_, x)| !(x.is_finite() && *x >= 0.0)) {
-            Some((key, x)) => Err(Error::Config(format!("item_cf: key `{key}` is {x}; it must be 0 or more"))),
+            Some((key, x)) => {
+                Err(Error::Config(format!("item_cf: key `{key}` is {x}; it must be 0 or more")))
+            }
             None => Ok(()),
         }
     }

@@ -48,7 +48,8 @@ fn naive(cfg: &ItemCfConfig, p: &Positives<'_>, a: u32, b: u32) -> f64 {
 fn configs() -> Vec<ItemCfConfig> {
     let all = ItemCfConfig { neighbours: 0, max_user_items: 0, ..ItemCfConfig::default() };
     vec![
-        ItemCfConfig { damping: Damping::None, ..all.clone() },
+        ItemCfConfig { damping: Damping::None, source_power: 0.5, target_power: 0.5, ..all.clone() },
+        ItemCfConfig { damping: Damping::Log, ..all.clone() },
         all.clone(),
         ItemCfConfig {
             damping: Damping::Power,

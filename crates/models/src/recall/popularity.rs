@@ -254,7 +254,10 @@ mod tests {
                 let want = naive(&events, item, window, NOW + 5 * HOUR);
                 for popularity in [&forward, &backward] {
                     let got = popularity.count(item, window, NOW + 5 * HOUR);
-                    assert!((got - want).abs() <= 1e-6 * want.max(1e-12), "{item} {window:?}: {got} for {want}");
+                    assert!(
+                        (got - want).abs() <= 1e-6 * want.max(1e-12),
+                        "{item} {window:?}: {got} for {want}"
+                    );
                 }
             }
         }
@@ -268,8 +271,11 @@ mod tests {
         for window in Window::ALL {
             let keep = |i: u32| i % 2 == 0;
             let naive_top = |events: &[_]| {
-                let mut all: Vec<(u32, f64)> =
-                    (0..3500).step_by(7).filter(|&i| keep(i)).map(|i| (i, naive(events, i, window, NOW))).collect();
+                let mut all: Vec<(u32, f64)> = (0..3500)
+                    .step_by(7)
+                    .filter(|&i| keep(i))
+                    .map(|i| (i, naive(events, i, window, NOW)))
+                    .collect();
                 all.sort_by(|a, b| b.1.total_cmp(&a.1));
                 all.iter().take(20).map(|x| x.0).collect::<Vec<_>>()
             };
@@ -295,7 +301,7 @@ mod tests {
     #[test]
     fn a_recent_burst_wins_the_day_and_a_long_run_the_month() {
         let mut popularity = Popularity::new();
-        (0..40).for_each(|_| popularity.add(1, NOW - HOUR, 1.0, None));
+        (0..60).for_each(|_| popularity.add(1, NOW - HOUR, 1.0, None));
         (0..600).for_each(|d| popularity.add(2, NOW - (d / 20) * 24 * HOUR, 1.0, None));
         assert_eq!(popularity.top(1, Window::Day, NOW, &|_| true)[0].0, 1);
         assert_eq!(popularity.top(1, Window::Month, NOW, &|_| true)[0].0, 2);

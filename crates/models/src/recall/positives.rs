@@ -45,9 +45,10 @@ impl Grouped {
         let mut list: Vec<(ItemRow, i64)> = Vec::new();
         for span in positives.offsets.windows(2) {
             list.clear();
-            list.extend((span[0] as usize..span[1] as usize).map(|at| {
-                (positives.item[at], positives.time_ms.get(at).copied().unwrap_or(0))
-            }));
+            list.extend(
+                (span[0] as usize..span[1] as usize)
+                    .map(|at| (positives.item[at], positives.time_ms.get(at).copied().unwrap_or(0))),
+            );
             distinct(&mut list, most);
             out.member.extend(list.iter().map(|x| x.0));
             out.time_ms.extend(list.iter().map(|x| x.1));

@@ -1,0 +1,190 @@
+//! A run's directory, opened as a pipeline: the catalogue, the models, the counts.
+//!
+//! ```text
+//! RUN/run.toml        pipeline configuration, where there is one
+//! RUN/prepared/       encoder, catalogue, examples
+//! RUN/records.mill    users and items as records
+//! RUN/retriever/      checkpoints of the two towers
+//! RUN/ranker/         checkpoints of the ranker
+//! RUN/live/           ledger, live records
+//! ```
+
+use millstream_data::{Interactions, Prepared, Split};
+use millstream_index::{Flat, Hnsw, HnswConfig, IndexMut, Metric};
+use millstream_models::embeds::item_vectors;
+use millstream_models::recall::item_cf::ItemCfConfig;
+use millstream_models::recall::popularity::Popularity;
+use millstream_models::{Embedder, Scorer};
+use millstream_pipeline::{
+    Catalogue, Item, ItemVectors, Pipeline, PipelineConfig, Resources, VectorSearch,
+};
+use millstream_schema::ItemRow;
+use millstream_train::BEST;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::records::Records;
+use crate::{Failure, measure};
+
+/// Items from which on a graph replaces the exact scan.
+const GRAPH_FROM: usize = 50_000;
+
+/// Places inside a run's directory.
+pub struct RunDir(pub PathBuf);
+
+impl RunDir {
+    /// The prepared data.
+    pub fn prepared(&self) -> PathBuf {
+        self.0.join("prepared")
+    }
+    /// Users and items.
+    pub fn records(&self) -> PathBuf {
+        self.0.join("records.mill")
+    }
+    /// Checkpoints of the two towers.
+    pub fn retriever(&self) -> PathBuf {
+        self.0.join("retriever")
+    }
+    /// Checkpoints of the ranker.
+    pub fn ranker(&self) -> PathBuf {
+        self.0.join("ranker")
+    }
+    /// Ledger and live records.
+    pub fn live(&self) -> PathBuf {
+        self.0.join("live")
+    }
+    /// The chain's configuration.
+    pub fn config(&self) -> PathBuf {
+        self.0.join("run.toml")
+    }
+}
+
+/// Everything that a feed is made of.
+pub struct Chain {
+    /// The prepared data.
+    pub prepared: Prepared,
+    /// Users and items.
+    pub records: Arc<Records>,
+    /// Recall to re-rank.
+    pub pipeline: Arc<Pipeline>,
+    /// The retriever, for vectors of items that come later.
+    pub embedder: Arc<Embedder>,
+    /// Its index.
+    pub vectors: Arc<Vectors>,
+}
+
+/// Item vectors under a lock: searched by requests, changed by new items.
+pub struct Vectors(RwLock<Box<dyn IndexMut>>);
+
+impl Vectors {
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Box<dyn IndexMut>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts an item's vector.
+    pub fn upsert(&self, item: ItemRow, vector: &[f32]) -> Result<(), Failure> {
+        Ok(self.0.write().unwrap_or_else(PoisonError::into_inner).upsert(item, vector)?)
+    }
+
+    /// Takes an item out.
+    pub fn remove(&self, item: ItemRow) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(item);
+    }
+}
+
+impl VectorSearch for Vectors {
+    fn search(
+        &self,
+        query: &[f32],
+        k: usize,
+        keep: &dyn Fn(ItemRow) -> bool,
+    ) -> Result<Vec<(ItemRow, f32)>, millstream_pipeline::Error> {
+        let hits = self.read().search(query, k, keep);
+        let hits = hits.map_err(|e| millstream_pipeline::Error::Part(e.to_string()))?;
+        Ok(hits.into_iter().map(|h| (h.item, h.score)).collect())
+    }
+}
+
+impl ItemVectors for Vectors {
+    fn dim(&self) -> usize {
+        self.read().dim()
+    }
+
+    fn copy(&self, item: ItemRow, out: &mut [f32]) -> bool {
+        let index = self.read();
+        index.vector(item).is_some_and(|v| {
+            out.copy_from_slice(v);
+            true
+        })
+    }
+}
+
+impl Chain {
+    /// Opens a run. Counting models take in the parts named: those that are history at that time.
+    pub fn open(dir: &RunDir, config: PipelineConfig, history: &[Split]) -> Result<Self, Failure> {
+        let prepared = Prepared::open(&dir.prepared())?;
+        let records = Arc::new(Records::open(&dir.records())?);
+        let embedder = Arc::new(Embedder::open(&dir.retriever().join(BEST), &prepared.encoder)?);
+        let scorer = Arc::new(Scorer::open(&dir.ranker().join(BEST), &prepared.encoder)?);
+        let vectors = Arc::new(index(&prepared, &embedder)?);
+        let item_cf = measure::count_item_cf(&prepared, &ItemCfConfig::default(), history)?;
+        let popularity = popularity(&prepared, history)?;
+        let parts = Resources {
+            scorer: Some(scorer),
+            user_vectors: Some(embedder.clone()),
+            search: Some(vectors.clone()),
+            item_vectors: Some(vectors.clone()),
+            item_cf: Some(Arc::new(item_cf)),
+            popularity: Arc::new(RwLock::new(popularity)),
+        };
+        let catalogue = catalogue(&prepared, &records, &config)?;
+        let pipeline = Arc::new(Pipeline::new(config, Arc::new(catalogue), parts)?);
+        Ok(Self { prepared, records, pipeline, embedder, vectors })
+    }
+}
+
+impl Chain {
+    /// Time of the log's last action, epoch milliseconds; `i64::MIN` when it has none.
+    pub fn prepared_end(&self) -> Result<i64, Failure> {
+        let mut last = i64::MIN;
+        for split in Split::ALL {
+            last = last.max(self.prepared.interactions(split)?.time_ms.into_iter().max().unwrap_or(i64::MIN));
+        }
+        Ok(last)
+    }
+}
+
+fn catalogue(prepared: &Prepared, records: &Records, config: &PipelineConfig) -> Result<Catalogue, Failure> {
+    let known = |ms: i64, never: i64| (ms != never).then_some(ms);
+    let item = |(row, record): (usize, &millstream_schema::Record)| Item {
+        record: record.clone(),
+        created_ms: prepared.item_created_ms.get(row).and_then(|&ms| known(ms, i64::MIN)),
+        retired_ms: prepared.item_retired_ms.get(row).and_then(|&ms| known(ms, i64::MAX)),
+    };
+    let items = records.items.iter().enumerate().map(item).collect();
+    Ok(Catalogue::new(config.catalogue.clone(), prepared.encoder.clone(), records.users.clone(), items)?)
+}
+
+fn index(prepared: &Prepared, embedder: &Embedder) -> Result<Vectors, Failure> {
+    let items: Vec<ItemRow> = (0..prepared.items.len() as u32).collect();
+    let vectors = item_vectors(embedder, &prepared.assembler, &items)?;
+    let dim = embedder.dim();
+    let index: Box<dyn IndexMut> = if items.len() < GRAPH_FROM {
+        Box::new(Flat::build(dim, Metric::InnerProduct, &items, &vectors)?)
+    } else {
+        Box::new(Hnsw::build(Metric::InnerProduct, HnswConfig::default(), dim, &items, &vectors)?)
+    };
+    Ok(Vectors(RwLock::new(index)))
+}
+
+/// Decayed counts of the positives of these parts.
+pub fn popularity(prepared: &Prepared, history: &[Split]) -> Result<Popularity, Failure> {
+    let mut counts = Popularity::new();
+    for &split in history {
+        let Interactions { items, time_ms, .. } = prepared.interactions(split)?;
+        for (&item, &time) in items.iter().zip(&time_ms) {
+            counts.add(item, time, 1.0, None);
+        }
+    }
+    Ok(counts)
+}

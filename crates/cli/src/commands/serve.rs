@@ -1,0 +1,43 @@
+//! `millstream serve`.
+
+use clap::Args;
+use millstream_data::Split;
+use millstream_pipeline::PipelineConfig;
+use millstream_schema::{Clock, SystemClock};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::chain::{Chain, RunDir};
+use crate::serving::{self, Listen};
+use crate::{Failure, Global, Verdict};
+
+/// Serve a run's models over HTTP.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  millstream serve --run millstream-quickstart
+  millstream serve --run millstream-quickstart --port 9000
+  millstream serve --run millstream-quickstart --host 0.0.0.0 --api-key-file key.txt")]
+pub struct Options {
+    /// Folder of a run, as `quickstart` leaves it.
+    #[arg(long, value_name = "DIR")]
+    run: PathBuf,
+    #[command(flatten)]
+    listen: Listen,
+}
+
+/// Runs the command.
+pub fn run(options: Options, global: &Global) -> Result<Verdict, Failure> {
+    options.listen.check()?;
+    let dir = RunDir(options.run);
+    let file = dir.config();
+    let config = match std::fs::read_to_string(&file) {
+        Ok(text) => PipelineConfig::parse(&text, &file.display().to_string())?,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => PipelineConfig::default(),
+        Err(e) => return Err(format!("{}: {e}", file.display()).into()),
+    };
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let chain = Chain::open(&dir, config, &Split::ALL)?;
+    let parts = serving::parts(chain, &dir, clock.clone(), global)?;
+    serving::until_stopped(options.listen.config(clock)?, parts)
+}

@@ -1,0 +1,188 @@
+//! A recipe: one file that says which data, which model, how it is trained and what it must reach.
+
+use millstream_data::config::{Dataset, DatasetConfig, ExamplesConfig, RawTask, SplitConfig};
+use millstream_models::ModelConfig;
+use millstream_schema::{Error, config, feature::RawFeature, suggest};
+use millstream_train::TrainConfig;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The file's content.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// One line for `recipe list`.
+    #[serde(default)]
+    pub description: String,
+    /// Files and column mapping.
+    pub dataset: Dataset,
+    /// Labels.
+    #[serde(default)]
+    pub task: Vec<RawTask>,
+    /// Features.
+    #[serde(default)]
+    pub feature: Vec<RawFeature>,
+    /// Train, validation and test.
+    #[serde(default)]
+    pub split: SplitConfig,
+    /// Histories and negatives.
+    #[serde(default)]
+    pub examples: ExamplesConfig,
+    /// The model.
+    pub model: ModelConfig,
+    /// Hyperparameters.
+    #[serde(default)]
+    pub training: TrainConfig,
+    /// How it is measured.
+    #[serde(default)]
+    pub evaluate: EvaluateConfig,
+    /// What it must reach.
+    #[serde(default)]
+    pub target: Target,
+}
+
+/// How a model is measured.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvaluateConfig {
+    /// Cut-offs of the ranking metrics.
+    pub k: Vec<usize>,
+    /// At most so many test users, drawn by the training seed; all when absent.
+    pub users: Option<usize>,
+}
+
+impl Default for EvaluateConfig {
+    fn default() -> Self {
+        Self { k: vec![10, 20, 50], users: None }
+    }
+}
+
+/// Published figures and where they come from.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Target {
+    /// Metric key to the least acceptable value.
+    pub at_least: BTreeMap<String, f64>,
+    /// Metric key to the greatest acceptable value.
+    pub at_most: BTreeMap<String, f64>,
+    /// How the figure is measured.
+    pub protocol: String,
+    /// Where the figure was published.
+    pub source: String,
+}
+
+impl Target {
+    /// Whether all figures are reached; a metric that was not measured is a miss.
+    pub fn met(&self, metrics: &BTreeMap<String, f64>) -> bool {
+        let value = |key: &str| metrics.get(key).copied().unwrap_or(f64::NAN);
+        self.at_least.iter().all(|(key, least)| value(key) >= *least)
+            && self.at_most.iter().all(|(key, most)| value(key) <= *most)
+    }
+}
+
+impl Recipe {
+    /// The dataset's part, checked.
+    pub fn dataset(&self) -> Result<DatasetConfig, millstream_data::Error> {
+        DatasetConfig::from_parts(
+            self.dataset.clone(),
+            self.task.clone(),
+            self.feature.clone(),
+            self.split.clone(),
+            self.examples.clone(),
+        )
+    }
+}
+
+/// The recipes that come with the binary.
+#[derive(rust_embed::RustEmbed)]
+#[folder = "../../recipes"]
+struct BuiltIn;
+
+/// A recipe's text and where it is from.
+pub struct Source {
+    /// File name without its ending.
+    pub name: String,
+    /// Path, for messages.
+    pub place: String,
+    text: String,
+}
+
+impl Source {
+    /// Reads the text.
+    pub fn parse(&self) -> Result<Recipe, Error> {
+        config::parse(&self.text, &self.place)
+    }
+
+    fn file(path: &Path) -> Result<Self, Error> {
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+        let name = path.file_stem().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        Ok(Self { name, place: path.display().to_string(), text })
+    }
+}
+
+/// The built-in recipes and those of `folder`, by name; a file stands in for a built-in one of its name.
+pub fn all(folder: Option<&Path>) -> Result<Vec<Source>, Error> {
+    let mut found = BTreeMap::new();
+    for file in BuiltIn::iter().filter(|f| f.ends_with(".toml")) {
+        let Some(content) = BuiltIn::get(&file) else { continue };
+        let name = file.trim_end_matches(".toml").to_owned();
+        let text = String::from_utf8_lossy(&content.data).into_owned();
+        found.insert(name.clone(), Source { name, place: format!("recipes/{file}"), text });
+    }
+    if let Some(folder) = folder {
+        for entry in std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
+            let path: PathBuf = entry.map_err(|e| Error::io(folder, e))?.path();
+            if path.extension().is_some_and(|e| e == "toml") {
+                let source = Source::file(&path)?;
+                found.insert(source.name.clone(), source);
+            }
+        }
+    }
+    Ok(found.into_values().collect())
+}
+
+/// The recipe of this name, or in this file.
+pub fn find(name: &str, folder: Option<&Path>) -> Result<Source, Error> {
+    let path = Path::new(name);
+    if path.extension().is_some_and(|e| e == "toml") {
+        return Source::file(path);
+    }
+    let mut recipes = all(folder)?;
+    if let Some(at) = recipes.iter().position(|r| r.name == name) {
+        return Ok(recipes.swap_remove(at));
+    }
+    let valid: Vec<&str> = recipes.iter().map(|r| r.name.as_str()).collect();
+    Err(Error::config(suggest::unknown("recipe", name, valid.iter().copied())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_built_in_recipe_is_sound_and_has_a_target_with_its_source() {
+        let recipes = all(None).unwrap();
+        assert!(recipes.len() >= 2);
+        for source in recipes {
+            let recipe = source.parse().unwrap();
+            recipe.dataset().unwrap();
+            recipe.training.check().unwrap();
+            assert!(!recipe.target.at_least.is_empty() || !recipe.target.at_most.is_empty(), "{}", source.name);
+            assert!(!recipe.target.source.is_empty() && !recipe.target.protocol.is_empty(), "{}", source.name);
+        }
+    }
+
+    #[test]
+    fn a_metric_that_was_not_measured_is_a_miss() {
+        let target = Target { at_least: [("auc".to_owned(), 0.5)].into(), ..Target::default() };
+        assert!(!target.met(&BTreeMap::new()));
+        assert!(target.met(&[("auc".to_owned(), 0.5)].into()));
+    }
+
+    #[test]
+    fn an_unknown_recipe_is_answered_with_the_nearest() {
+        let err = find("frape_deepfm", None).err().unwrap().to_string();
+        assert!(err.contains("did you mean `frappe_deepfm`?"), "{err}");
+    }
+}

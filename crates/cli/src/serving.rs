@@ -1,0 +1,177 @@
+//! Serving a chain: the live stream, the listener, and a look at one feed.
+
+use clap::Args;
+use millstream_data::Split;
+use millstream_schema::{Clock, Event, EventKind};
+use millstream_serve::{Parts, ServeConfig};
+use millstream_stream::{EventLog, Limits, Profiles, Stream};
+use serde_json::Value;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::chain::{Chain, RunDir};
+use crate::engine::ChainEngine;
+use crate::progress::Bar;
+use crate::{Failure, Global, Verdict, output};
+
+/// Where to listen.
+#[derive(Args, Clone)]
+pub struct Listen {
+    /// Address to listen on; another than a loopback one needs an API key.
+    #[arg(long, default_value = "127.0.0.1")]
+    host: String,
+    /// Port to listen on; 0 takes a free one.
+    #[arg(long, default_value = "8080")]
+    port: u16,
+    /// File whose first line is the API key that callers must send as `Authorization: Bearer KEY`.
+    #[arg(long, value_name = "FILE")]
+    api_key_file: Option<std::path::PathBuf>,
+}
+
+impl Listen {
+    /// The server's settings.
+    pub fn config(&self, clock: Arc<dyn Clock>) -> Result<ServeConfig, Failure> {
+        let api_key = match &self.api_key_file {
+            None => None,
+            Some(path) => {
+                let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+                Some(text.lines().next().unwrap_or("").trim().to_owned())
+            }
+        };
+        Ok(ServeConfig { host: self.host.clone(), port: self.port, api_key, clock, ..ServeConfig::default() })
+    }
+
+    /// Finds out early that the port is taken.
+    pub fn check(&self) -> Result<(), Failure> {
+        match TcpListener::bind((self.host.as_str(), self.port)) {
+            Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => Err(format!(
+                "port {} on {} is in use; choose another with --port",
+                self.port, self.host
+            )
+            .into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Actions written to the ledger at once when a log is taken over.
+const CHUNK: usize = 20_000;
+
+/// Opens the live stream of a run and makes it ready to serve. The first time, the log's users, items and
+/// actions are taken over, so that histories go on where the log ends.
+pub fn parts(chain: Chain, dir: &RunDir, clock: Arc<dyn Clock>, global: &Global) -> Result<Parts, Failure> {
+    let stream = Stream::open(&dir.live())?;
+    let fresh = stream.ledger.end() == 0 && stream.records.users().is_empty()?;
+    if fresh {
+        take_over(&chain, &stream, global)?;
+    }
+    let bar = Bar::new("histories", stream.ledger.end(), "events", global.quiet);
+    let profiles = Arc::new(Profiles::rebuild(&stream, Limits::default(), &mut |done, _| bar.at(done))?);
+    bar.done(format!("{} users", profiles.len()));
+    let engine = ChainEngine::new(chain, clock);
+    if !fresh {
+        engine.catch_up(&stream)?;
+    }
+    Ok(Parts { engine: Arc::new(engine), stream, profiles })
+}
+
+fn take_over(chain: &Chain, stream: &Stream, global: &Global) -> Result<(), Failure> {
+    let prepared = &chain.prepared;
+    stream.records.items().put_many(&chain.records.items)?;
+    stream.records.users().put_many(&chain.records.users)?;
+    let mut events = Vec::new();
+    for split in Split::ALL {
+        let x = prepared.interactions(split)?;
+        for user in 0..x.users() {
+            for at in x.offsets[user] as usize..x.offsets[user + 1] as usize {
+                events.push(Event {
+                    user: prepared.users.name(user as u32).to_owned(),
+                    item: prepared.items.name(x.items[at]).to_owned(),
+                    kind: kind_of(x.kind[at]),
+                    time_ms: x.time_ms[at],
+                    value: x.value[at],
+                    request: None,
+                    position: None,
+                });
+            }
+        }
+    }
+    events.sort_by_key(|e| e.time_ms);
+    let bar = Bar::new("take over the log", events.len() as u64, "events", global.quiet);
+    for (n, chunk) in events.chunks(CHUNK).enumerate() {
+        stream.ledger.append(chunk)?;
+        bar.at((n * CHUNK + chunk.len()) as u64);
+    }
+    bar.done(format!("{} events, {} items, {} users", events.len(), prepared.items.len(), prepared.users.len()));
+    Ok(())
+}
+
+/// The built-in kind of this code; custom kinds come back as clicks, which is what histories make of them.
+fn kind_of(code: u8) -> EventKind {
+    match code {
+        2 => EventKind::Cart,
+        3 => EventKind::Order,
+        4 => EventKind::Like,
+        5 => EventKind::Play,
+        _ => EventKind::Click,
+    }
+}
+
+/// Serves until the process is told to stop.
+pub fn until_stopped(config: ServeConfig, parts: Parts) -> Result<Verdict, Failure> {
+    millstream_serve::run(config, parts, |addr| {
+        output::line(format!("serving on http://{addr}  (Ctrl-C stops it)"));
+    })?;
+    Ok(Verdict::Done)
+}
+
+/// A user with a history to look at: one of the first with the most actions.
+pub fn busiest(parts: &Parts) -> Result<String, Failure> {
+    let users = parts.stream.records.users().list(None, "", 200)?;
+    let actions = |id: &str| parts.profiles.get(id).map_or(0, |p| p.history.len());
+    let busiest = users.into_iter().max_by_key(|u| actions(&u.id));
+    Ok(busiest.map(|u| u.id).ok_or("there is no user")?)
+}
+
+/// One feed with its trace over HTTP.
+pub fn fetch(addr: SocketAddr, user: &str) -> Result<Value, Failure> {
+    let agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(30))).build().new_agent();
+    let url = format!("http://{addr}/api/recommend/{user}?n=10&trace=true");
+    let text = agent.get(&url).call()?.body_mut().read_to_string()?;
+    Ok(serde_json::from_str(&text)?)
+}
+
+/// Prints a feed with the way each item came.
+pub fn print_feed(feed: &Value) {
+    let text = |v: &Value| v.as_str().unwrap_or("").to_owned();
+    let list = |v: &Value| v.as_array().cloned().unwrap_or_default();
+    output::line(format!("\nfeed for {} (request {})", text(&feed["user"]), text(&feed["request_id"])));
+    let rows: Vec<Vec<String>> = list(&feed["items"])
+        .iter()
+        .map(|item| {
+            let trace = &item["trace"];
+            let channels: Vec<String> = list(&trace["channels"])
+                .iter()
+                .map(|c| format!("{} #{}", text(&c["channel"]), c["position"].as_u64().unwrap_or(0) + 1))
+                .collect();
+            let scores: Vec<String> = list(&trace["scores"])
+                .iter()
+                .map(|s| format!("{} {:.3}", text(&s["stage"]), s["score"].as_f64().unwrap_or(0.0)))
+                .collect();
+            let rules: Vec<String> =
+                list(&trace["rules"]).iter().map(|r| format!("{} {}", text(&r["rule"]), text(&r["note"]))).collect();
+            let title: String = text(&item["title"]).chars().take(36).collect();
+            vec![text(&item["id"]), title, channels.join(", "), scores.join(", "), rules.join(", ")]
+        })
+        .collect();
+    output::line(output::table(&["item", "title", "channels", "scores", "rules"], &rows).trim_end());
+    let stages: Vec<Vec<String>> = list(&feed["stages"])
+        .iter()
+        .map(|s| {
+            let number = |key: &str| s[key].as_u64().unwrap_or(0).to_string();
+            vec![text(&s["stage"]), number("entered"), number("left"), number("micros")]
+        })
+        .collect();
+    output::line(format!("\n{}", output::table(&["stage", "in", "out", "µs"], &stages).trim_end()));
+}

@@ -1,0 +1,149 @@
+//! Training one model on a prepared directory, with a bar; shared by `train`, `recipe run` and `quickstart`.
+
+use millstream_data::{Prepared, Source, SourceOptions, Split, Use};
+use millstream_models::ModelConfig;
+use millstream_models::snapshot::Role;
+use millstream_schema::BatchSource;
+use millstream_train::negatives::Negatives;
+use millstream_train::sampler::Sampler;
+use millstream_train::{
+    BEST, LATEST, Learner, Metrics, Outcome, Progress, Run, Sampling, Setting, TrainConfig, checkpoint, role_of,
+};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::progress::Bar;
+use crate::{Failure, Global, measure};
+
+/// A trained model: the best state by validation.
+pub struct Trained {
+    /// The model.
+    pub learner: Learner,
+    /// How the run went.
+    pub outcome: Outcome,
+}
+
+/// One training job.
+pub struct Job<'a> {
+    /// The data.
+    pub prepared: &'a Prepared,
+    /// The model.
+    pub model: &'a ModelConfig,
+    /// Hyperparameters.
+    pub training: &'a TrainConfig,
+    /// Directory of the checkpoints; made if absent.
+    pub dir: &'a Path,
+    /// Go on from the latest checkpoint, if there is one.
+    pub resume: bool,
+}
+
+impl Job<'_> {
+    /// Trains to the end and opens the best state.
+    pub fn run(&self, global: &Global) -> Result<Trained, Failure> {
+        std::fs::create_dir_all(self.dir).map_err(|e| format!("{}: {e}", self.dir.display()))?;
+        let role = role_of(&self.model.name)?;
+        let setting = Setting {
+            encoder: &self.prepared.encoder,
+            tasks: &self.prepared.tasks,
+            model: self.model,
+            training: self.training,
+            sampling: (role == Role::Retriever).then(|| Arc::new(sampling(self.prepared, self.training))),
+        };
+        let latest = self.dir.join(LATEST);
+        let (mut learner, state) = if self.resume && latest.exists() {
+            let (learner, state) = checkpoint::load(&latest, &setting)?;
+            (learner, Some(state))
+        } else {
+            (Learner::new(&setting)?, None)
+        };
+        let rows = self.prepared.rows(Split::Train, use_of(role));
+        let bar = Bar::new(&format!("train {}", self.model.name), rows * u64::from(self.training.epochs), "rows", global.quiet);
+        let progress = |p: &Progress| {
+            bar.note(format!("epoch {} loss {:.4}", p.epoch + 1, p.loss));
+            bar.at(u64::from(p.epoch) * rows + p.epoch_rows);
+        };
+        let validated = self.prepared.part(Split::Valid, use_of(role)).candidates > 0;
+        let evaluate = |learner: &Learner| self.validate(learner, role);
+        let open = |epoch, skip| self.open(&setting, role, epoch, skip);
+        let run = Run {
+            config: self.training,
+            open: &open,
+            evaluate: validated.then_some(&evaluate),
+            dir: self.dir,
+            progress: &progress,
+        };
+        let outcome = run.train(&mut learner, state)?;
+        bar.done(summary(&outcome));
+        let (learner, _) = checkpoint::load(&self.dir.join(BEST), &setting)?;
+        Ok(Trained { learner, outcome })
+    }
+
+    fn open(
+        &self,
+        setting: &Setting<'_>,
+        role: Role,
+        epoch: u32,
+        skip: u64,
+    ) -> Result<Box<dyn BatchSource>, millstream_train::Error> {
+        let seed = self.training.seed.wrapping_add(u64::from(epoch) * 0x9E37_79B9);
+        let options = SourceOptions {
+            batch_size: self.training.batch_size,
+            shuffle: Some(seed),
+            skip_batches: skip,
+        };
+        let source = match &setting.sampling {
+            None => self.prepared.source(Split::Train, Use::Rank, options)?,
+            Some(sampling) => {
+                let extra = self.training.negatives;
+                let negatives = Negatives::new(setting.encoder, sampling.clone(), extra, seed)?;
+                let edit = Box::new(move |x: &mut millstream_schema::Examples, batch: u64| negatives.add(x, batch));
+                self.prepared.source_with(Split::Train, use_of(role), options, edit)?
+            }
+        };
+        Ok(Box::new(source) as Box<dyn BatchSource>)
+    }
+
+    fn validate(&self, learner: &Learner, role: Role) -> Result<Metrics, millstream_train::Error> {
+        match role {
+            Role::Ranker => measure::scores(self.prepared, learner, Split::Valid, &|_| {}),
+            Role::Retriever => {
+                let users = self.prepared.eval_users(
+                    Split::Valid,
+                    self.training.validation_users,
+                    self.training.seed,
+                )?;
+                measure::vectors(self.prepared, learner, &users, &[10, 50])
+            }
+        }
+    }
+}
+
+/// What a role trains on.
+pub fn use_of(role: Role) -> Use {
+    match role {
+        Role::Ranker => Use::Rank,
+        Role::Retriever => Use::Recall,
+    }
+}
+
+/// How a finished run went, in one line.
+fn summary(outcome: &Outcome) -> String {
+    let rate = outcome.rows as f64 / outcome.train_seconds.max(1e-9);
+    let best = outcome.best.as_ref().map_or_else(String::new, |best| {
+        let shown: Vec<String> = best.metrics.iter().map(|(k, v)| format!("{k} {v:.4}")).collect();
+        format!("; best epoch {}: {}", best.epoch + 1, shown.join(", "))
+    });
+    format!("{} rows, {rate:.0} rows/s{best}", outcome.rows)
+}
+
+/// How often items are positives, and how often they are drawn as negatives.
+fn sampling(prepared: &Prepared, training: &TrainConfig) -> Sampling {
+    let counts: Vec<f64> = prepared.item_positives.iter().map(|&n| f64::from(n)).collect();
+    let drawn: Vec<f64> = counts.iter().map(|n| (n + 1.0).powf(training.negative_power)).collect();
+    Sampling { positives: Sampler::new(&counts), negatives: Sampler::new(&drawn) }
+}
+
+/// Batches of a part in file order, for measuring.
+pub fn in_order(prepared: &Prepared, split: Split) -> Result<Source, millstream_data::Error> {
+    prepared.source(split, Use::Rank, SourceOptions { batch_size: 8192, shuffle: None, skip_batches: 0 })
+}

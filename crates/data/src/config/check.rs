@@ -1,0 +1,248 @@
+//! Sections checked against each other, defaults filled in.
+
+use millstream_schema::feature::{Encoding, FeatureSpec};
+use millstream_schema::{FeatureKind, Pool, Schema, Side};
+
+use super::{
+    CatalogueFiles, Dataset, EventFiles, ExamplesConfig, Kind, SequenceFiles, SplitBy, SplitConfig,
+    TableFiles, Task,
+};
+use crate::Error;
+
+fn fail<T>(message: impl Into<String>) -> Result<T, Error> {
+    Err(Error::Config(message.into()))
+}
+
+/// The section of the kind is there and holds together; no section of another kind is.
+pub(super) fn dataset(d: &Dataset) -> Result<(), Error> {
+    let kind = d.kind.as_str();
+    let sections = [
+        ("events", d.events.is_some(), d.kind == Kind::Log, d.kind == Kind::Log),
+        ("table", d.table.is_some(), d.kind == Kind::Table, d.kind == Kind::Table),
+        ("sequences", d.sequences.is_some(), d.kind == Kind::Sequences, d.kind == Kind::Sequences),
+        ("users", d.users.is_some(), false, d.kind != Kind::Table),
+        ("items", d.items.is_some(), false, d.kind != Kind::Table),
+    ];
+    for (name, there, needed, allowed) in sections {
+        if needed && !there {
+            return fail(format!("[dataset]: kind = \"{kind}\" needs a section [dataset.{name}]"));
+        }
+        if there && !allowed {
+            return fail(format!("[dataset.{name}] means nothing for kind = \"{kind}\""));
+        }
+    }
+    if let Some(e) = &d.events {
+        events(e)?;
+    }
+    if let Some(t) = &d.table {
+        table(t)?;
+    }
+    if let Some(s) = &d.sequences {
+        sequences(s)?;
+    }
+    catalogue("users", d.users.as_ref())?;
+    catalogue("items", d.items.as_ref())
+}
+
+fn events(e: &EventFiles) -> Result<(), Error> {
+    if e.files.is_empty() {
+        return fail("[dataset.events]: key `files` names no file");
+    }
+    match (&e.event.column, &e.event.constant) {
+        (Some(_), Some(_)) => fail("[dataset.events] event: keys `column` and `constant` exclude each other"),
+        (None, None) => fail("[dataset.events] event: needs `column` or `constant`"),
+        (None, Some(_)) if !e.event.map.is_empty() => {
+            fail("[dataset.events] event: key `map` goes with `column`")
+        }
+        (None, Some(kind)) if !kind.is_action() => {
+            fail("[dataset.events] event: a log of impressions alone holds no action to learn from")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn table(t: &TableFiles) -> Result<(), Error> {
+    let given = !t.train.is_empty() || !t.valid.is_empty() || !t.test.is_empty();
+    if given && !t.all.is_empty() {
+        return fail("[dataset.table]: key `all` excludes `train`, `valid` and `test`");
+    }
+    if t.train.is_empty() && t.all.is_empty() {
+        return fail(
+            "[dataset.table]: needs files: `train` (with `valid` and `test`), or `all` with a [split]",
+        );
+    }
+    Ok(())
+}
+
+fn sequences(s: &SequenceFiles) -> Result<(), Error> {
+    if s.train.is_empty() {
+        return fail("[dataset.sequences]: key `train` names no file");
+    }
+    if s.delimiter.as_ref().is_some_and(String::is_empty) {
+        return fail("[dataset.sequences]: key `delimiter` is empty");
+    }
+    Ok(())
+}
+
+fn catalogue(name: &str, files: Option<&CatalogueFiles>) -> Result<(), Error> {
+    let Some(files) = files else { return Ok(()) };
+    if files.files.is_empty() {
+        return fail(format!("[dataset.{name}]: key `files` names no file"));
+    }
+    let lifetime = [("created", files.created.is_some()), ("retired", files.retired.is_some())];
+    match lifetime.iter().find(|(_, set)| *set) {
+        Some((key, _)) if name == "users" => fail(format!("[dataset.users]: key `{key}` is for items")),
+        _ => Ok(()),
+    }
+}
+
+/// The features, with defaults for logs, as far as they can be checked before the files are open.
+pub(super) fn schema(
+    d: &Dataset,
+    schema: Schema,
+    tasks: &[Task],
+    x: &ExamplesConfig,
+) -> Result<Schema, Error> {
+    let schema = if schema.features.is_empty() { default_features(d, x)? } else { schema };
+    for feature in &schema.features {
+        let name = &feature.name;
+        if d.kind == Kind::Table {
+            table_feature(feature, tasks)?;
+            continue;
+        }
+        let from_events = matches!(feature.side, Side::Context | Side::Exposure) && feature.reads_column();
+        if d.kind == Kind::Sequences && from_events {
+            return fail(format!("feature `{name}`: sequences have no columns of side context or exposure"));
+        }
+        match &feature.kind {
+            FeatureKind::Sequence { max_len, .. } if *max_len > x.max_history => {
+                return fail(format!(
+                    "feature `{name}`: max_len = {max_len} is beyond [examples] max_history = {}",
+                    x.max_history
+                ));
+            }
+            _ => {}
+        }
+    }
+    Ok(schema)
+}
+
+fn table_feature(feature: &FeatureSpec, tasks: &[Task]) -> Result<(), Error> {
+    let name = &feature.name;
+    if matches!(feature.kind, FeatureKind::Sequence { .. }) {
+        return fail(format!(
+            "feature `{name}`: a table holds no histories for a sequence; use kind \"multi\""
+        ));
+    }
+    let is_label = |t: &&Task| matches!(t, Task::Column { column, .. } if *column == feature.column);
+    match tasks.iter().find(is_label) {
+        Some(task) if feature.reads_column() => {
+            fail(format!("feature `{name}` reads the label column of task `{}`", task.name()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Ids of both sides and a history that shares the items' table.
+fn default_features(d: &Dataset, x: &ExamplesConfig) -> Result<Schema, Error> {
+    if d.kind == Kind::Table {
+        return fail("[[feature]] is missing: a table needs at least one, name, side and kind each");
+    }
+    let column = |files: &Option<CatalogueFiles>, event: Option<&String>, default: &str| {
+        files.as_ref().map(|f| f.id.clone()).or(event.cloned()).unwrap_or_else(|| default.to_owned())
+    };
+    let id = |name: &str, side: Side, column: String| FeatureSpec {
+        name: name.to_owned(),
+        side,
+        column,
+        kind: FeatureKind::Categorical {
+            encoding: Encoding::Vocab { min_count: 1, max_size: None },
+            default: None,
+        },
+        table: name.to_owned(),
+        pool: Pool::Mean,
+    };
+    let user = column(&d.users, d.events.as_ref().map(|e| &e.user), "user_id");
+    let item = column(&d.items, d.events.as_ref().map(|e| &e.item), "item_id");
+    let mut features = vec![id("user_id", Side::User, user), id("item_id", Side::Item, item)];
+    if x.max_history > 0 {
+        features.push(FeatureSpec {
+            name: "history".into(),
+            side: Side::User,
+            column: "history".into(),
+            kind: FeatureKind::Sequence {
+                events: Vec::new(),
+                max_len: x.max_history,
+                elements: vec!["item_id".into()],
+                shared: true,
+                gap: false,
+                strength: false,
+            },
+            table: "history".into(),
+            pool: Pool::Mean,
+        });
+    }
+    Ok(Schema::new(features)?)
+}
+
+/// The split with `by` filled in.
+pub(super) fn split(d: &Dataset, mut split: SplitConfig) -> Result<SplitConfig, Error> {
+    for (key, share) in [("valid", split.valid), ("test", split.test)] {
+        if !(0.0..1.0).contains(&share) {
+            return fail(format!("[split]: key `{key}` must be a share in [0, 1), not {share}"));
+        }
+    }
+    if split.valid + split.test >= 1.0 {
+        return fail("[split]: `valid` and `test` leave nothing to train on");
+    }
+    let table = d.table.as_ref();
+    let table_files = table.is_some_and(|t| !t.train.is_empty());
+    let more_sequences = d.sequences.as_ref().is_some_and(|s| !s.test.is_empty() || !s.valid.is_empty());
+    let timed = table.is_some_and(|t| t.time.is_some());
+    let by = split.by.unwrap_or(match d.kind {
+        Kind::Log => SplitBy::Time,
+        Kind::Table if table_files => SplitBy::Files,
+        Kind::Table if timed => SplitBy::Time,
+        Kind::Table => SplitBy::Ratio,
+        Kind::Sequences if more_sequences => SplitBy::Files,
+        Kind::Sequences => SplitBy::User,
+    });
+    let wrong = match (d.kind, by) {
+        (Kind::Table, SplitBy::User) => Some("by = \"user\" needs a log or sequences"),
+        (Kind::Table, SplitBy::Files) if !table_files => Some("by = \"files\" needs [dataset.table] train"),
+        (Kind::Table, SplitBy::Time | SplitBy::Ratio) if table_files => Some(
+            "the files given already split the rows; name them under [dataset.table] all, or leave `by` out",
+        ),
+        (Kind::Table, SplitBy::Time) if !timed => Some("by = \"time\" needs [dataset.table] time"),
+        (Kind::Log, SplitBy::Files) => Some("by = \"files\" needs a table or sequences"),
+        (Kind::Sequences, SplitBy::Files) if !more_sequences => {
+            Some("by = \"files\" needs [dataset.sequences] test")
+        }
+        (Kind::Sequences, SplitBy::User) if more_sequences => {
+            Some("by = \"user\" excludes [dataset.sequences] valid and test")
+        }
+        (Kind::Sequences, SplitBy::Time | SplitBy::Ratio) => {
+            Some("sequences have no times; by is \"user\" or \"files\"")
+        }
+        _ => None,
+    };
+    split.by = Some(by);
+    wrong.map_or(Ok(split), |reason| fail(format!("[split]: {reason}")))
+}
+
+/// Ranges of `[examples]`.
+pub(super) fn examples(x: &ExamplesConfig) -> Result<(), Error> {
+    if !(x.negative_power >= 0.0 && x.negative_power.is_finite()) {
+        return fail("[examples]: key `negative_power` must be 0 or more");
+    }
+    if x.negatives > 1000 {
+        return fail("[examples]: key `negatives` must be at most 1000 per positive");
+    }
+    if x.max_history > 10_000 {
+        return fail("[examples]: key `max_history` must be at most 10000");
+    }
+    match x.history_events.iter().find(|kind| !kind.is_action()) {
+        Some(kind) => fail(format!("[examples]: history_events: `{kind}` is no action")),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,154 @@
+//! Which files, and which of their columns mean what.
+
+use std::collections::BTreeMap;
+
+use millstream_schema::EventKind;
+use serde::{Deserialize, Serialize};
+
+use crate::logs::{FileFormat, LogFormat};
+use crate::time::TimeUnit;
+
+/// Declares a section that also takes the keys of [`LogFormat`]: serde cannot both flatten and refuse
+/// unknown keys.
+macro_rules! section {
+    ($(#[$meta:meta])* $name:ident { $($(#[$inner:meta])* $field:ident: $type:ty,)* }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct $name {
+            $($(#[$inner])* pub $field: $type,)*
+            /// File format; by file name when absent.
+            pub format: Option<FileFormat>,
+            /// Between cells.
+            pub delimiter: Option<String>,
+            /// Whether the first line names the columns.
+            pub header: Option<bool>,
+            /// Names of the columns, where the files do not name them.
+            pub columns: Option<Vec<String>>,
+        }
+
+        impl $name {
+            /// How the files are read.
+            pub fn log_format(&self) -> LogFormat {
+                LogFormat {
+                    format: self.format,
+                    delimiter: self.delimiter.clone(),
+                    header: self.header,
+                    columns: self.columns.clone(),
+                }
+            }
+        }
+    };
+}
+
+/// A column of times.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TimeColumn {
+    /// The column.
+    pub column: String,
+    /// What it counts in.
+    #[serde(default)]
+    pub unit: TimeUnit,
+}
+
+/// Where an event's kind comes from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventColumn {
+    /// The column that names the kind.
+    pub column: Option<String>,
+    /// The kind of all rows.
+    pub constant: Option<EventKind>,
+    /// Cell to kind, for names that are not kinds (`view = "click"`, `"4" = "order"`).
+    #[serde(default)]
+    pub map: BTreeMap<String, EventKind>,
+}
+
+impl Default for EventColumn {
+    fn default() -> Self {
+        Self { column: None, constant: Some(EventKind::Click), map: BTreeMap::new() }
+    }
+}
+
+section! {
+    /// `[dataset.events]`: the events of a log, in any order.
+    EventFiles {
+        /// Files, below the dataset's folder.
+        files: Vec<String>,
+        /// Column of the user's id.
+        user: String,
+        /// Column of the item's id.
+        item: String,
+        /// Column of the time.
+        time: TimeColumn,
+        /// Kind of event; by default all rows are clicks.
+        #[serde(default)]
+        event: EventColumn,
+        /// Column of the event's value; 1 when absent.
+        value: Option<String>,
+        /// Column of the request's id.
+        request: Option<String>,
+        /// Column of the position in the request's feed; orders a request's candidates.
+        position: Option<String>,
+    }
+}
+
+section! {
+    /// `[dataset.users]`, `[dataset.items]`: one row per user or item.
+    CatalogueFiles {
+        /// Files, below the dataset's folder.
+        files: Vec<String>,
+        /// Column of the id.
+        id: String,
+        /// Items: first moment it can be shown; an empty cell means always.
+        created: Option<TimeColumn>,
+        /// Items: first moment it can no longer be shown; an empty cell means never.
+        retired: Option<TimeColumn>,
+    }
+}
+
+section! {
+    /// `[dataset.table]`: one row per example.
+    TableFiles {
+        /// Files to train on.
+        #[serde(default)]
+        train: Vec<String>,
+        /// Files to validate on.
+        #[serde(default)]
+        valid: Vec<String>,
+        /// Files to test on.
+        #[serde(default)]
+        test: Vec<String>,
+        /// Files that `[split]` cuts.
+        #[serde(default)]
+        all: Vec<String>,
+        /// Column that groups rows (the user), for GAUC.
+        group: Option<String>,
+        /// Column of the time, for a split by time.
+        time: Option<TimeColumn>,
+    }
+}
+
+/// `[dataset.sequences]`: one line per user, `user item item …`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SequenceFiles {
+    /// Files to train on; with no other files each user's last items validate and test.
+    pub train: Vec<String>,
+    /// Files to validate on.
+    #[serde(default)]
+    pub valid: Vec<String>,
+    /// Files to test on.
+    #[serde(default)]
+    pub test: Vec<String>,
+    /// Between ids; white space by default.
+    pub delimiter: Option<String>,
+    /// Whether a line's first id is the user's; otherwise each line is a user of its own.
+    #[serde(default = "yes")]
+    pub user: bool,
+}
+
+fn yes() -> bool {
+    true
+}

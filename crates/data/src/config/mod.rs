@@ -1,0 +1,268 @@
+//! What a dataset is: which files, which columns, which labels, how it is split.
+//!
+//! The sections `[dataset]`, `[[task]]`, `[[feature]]`, `[split]` and `[examples]` are types of their
+//! own, so that a larger file (a recipe) can hold them beside its own sections; it hands them to
+//! [`DatasetConfig::from_parts`]. A file that holds nothing else is read by [`DatasetConfig::read`].
+//!
+//! ```
+//! use millstream_data::config::DatasetConfig;
+//! let config = DatasetConfig::parse(r#"
+//!     [dataset]
+//!     kind = "log"
+//!     [dataset.events]
+//!     files = ["events.csv"]
+//!     user = "user_id"
+//!     item = "item_id"
+//!     time = { column = "timestamp", unit = "s" }
+//! "#, "dataset.toml")?;
+//! assert_eq!(config.tasks[0].name(), "click");
+//! assert_eq!(config.schema.features.len(), 3);
+//! # Ok::<(), millstream_data::Error>(())
+//! ```
+
+mod check;
+mod files;
+mod task;
+
+use std::path::{Path, PathBuf};
+
+use millstream_schema::feature::RawFeature;
+use millstream_schema::{EventKind, Schema, config};
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::Error;
+
+pub use files::{CatalogueFiles, EventColumn, EventFiles, SequenceFiles, TableFiles, TimeColumn};
+pub use task::{Cell, RawTask, Task};
+
+/// What the rows of the files are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// One row is one example with its label.
+    Table,
+    /// One row is one event of a user with an item.
+    Log,
+    /// One line is a user's items in order.
+    Sequences,
+}
+
+impl Kind {
+    /// The name in a configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::Log => "log",
+            Self::Sequences => "sequences",
+        }
+    }
+}
+
+/// `[dataset]` as written.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dataset {
+    /// What the rows are.
+    pub kind: Kind,
+    /// Folder of the files, below the root handed to `prepare`.
+    #[serde(default)]
+    pub folder: PathBuf,
+    /// Files of a log.
+    pub events: Option<EventFiles>,
+    /// User attributes of a log.
+    pub users: Option<CatalogueFiles>,
+    /// Item attributes of a log or of sequences.
+    pub items: Option<CatalogueFiles>,
+    /// Files of a table.
+    pub table: Option<TableFiles>,
+    /// Files of sequences.
+    pub sequences: Option<SequenceFiles>,
+}
+
+/// What decides which part a row is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SplitBy {
+    /// Earlier rows train, later ones validate and test.
+    Time,
+    /// Each user's last positive tests, the one before validates.
+    User,
+    /// A seeded draw per row.
+    Ratio,
+    /// The files given.
+    Files,
+}
+
+/// `[split]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SplitConfig {
+    /// What decides; by default files where they are given, else time, ratio (table) or user (sequences).
+    pub by: Option<SplitBy>,
+    /// Share of the rows that validate, in [0, 1).
+    #[serde(default = "tenth")]
+    pub valid: f64,
+    /// Share of the rows that test, in [0, 1).
+    #[serde(default = "tenth")]
+    pub test: f64,
+    /// Seeds the draw of `ratio` and of the sampled negatives.
+    #[serde(default = "one")]
+    pub seed: u64,
+}
+
+impl Default for SplitConfig {
+    fn default() -> Self {
+        Self { by: None, valid: 0.1, test: 0.1, seed: 1 }
+    }
+}
+
+/// `[examples]`: how a log or sequences become examples.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExamplesConfig {
+    /// Latest actions kept per request.
+    #[serde(default = "fifty")]
+    pub max_history: usize,
+    /// Kinds of action that enter histories; all actions when empty.
+    #[serde(default)]
+    pub history_events: Vec<EventKind>,
+    /// Items sampled per positive where the log has no impressions.
+    #[serde(default = "four")]
+    pub negatives: usize,
+    /// An item is sampled with p ∝ (its training positives)^power; 0 is uniform.
+    #[serde(default = "three_quarters")]
+    pub negative_power: f64,
+}
+
+impl Default for ExamplesConfig {
+    fn default() -> Self {
+        Self { max_history: 50, history_events: Vec::new(), negatives: 4, negative_power: 0.75 }
+    }
+}
+
+fn tenth() -> f64 {
+    0.1
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn fifty() -> usize {
+    50
+}
+
+fn four() -> usize {
+    4
+}
+
+fn three_quarters() -> f64 {
+    0.75
+}
+
+/// A checked dataset configuration.
+#[derive(Debug, Clone, Serialize)]
+pub struct DatasetConfig {
+    /// Files and columns.
+    pub dataset: Dataset,
+    /// Labels; never empty.
+    pub tasks: Vec<Task>,
+    /// Features.
+    pub schema: Schema,
+    /// How the rows are split; `by` is set.
+    pub split: SplitConfig,
+    /// How examples are made.
+    pub examples: ExamplesConfig,
+}
+
+/// A stand-alone `dataset.toml`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    dataset: Dataset,
+    #[serde(default)]
+    task: Vec<RawTask>,
+    #[serde(default)]
+    feature: Vec<RawFeature>,
+    #[serde(default)]
+    split: SplitConfig,
+    #[serde(default)]
+    examples: ExamplesConfig,
+}
+
+impl DatasetConfig {
+    /// Checks the sections against each other and fills in what was left out.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the key.
+    pub fn from_parts(
+        dataset: Dataset,
+        tasks: Vec<RawTask>,
+        features: Vec<RawFeature>,
+        split: SplitConfig,
+        examples: ExamplesConfig,
+    ) -> Result<Self, Error> {
+        check::dataset(&dataset)?;
+        let tasks = task::check(&dataset, tasks)?;
+        let schema = check::schema(&dataset, Schema::from_raw(features)?, &tasks, &examples)?;
+        let split = check::split(&dataset, split)?;
+        check::examples(&examples)?;
+        Ok(Self { dataset, tasks, schema, split, examples })
+    }
+
+    /// Reads a file that holds these sections and no others.
+    ///
+    /// # Errors
+    /// The file cannot be read, or [`Error::Config`] naming file and line or key.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let text = std::fs::read_to_string(path).map_err(|e| millstream_schema::Error::io(path, e))?;
+        Self::parse(&text, &path.display().to_string())
+    }
+
+    /// As [`Self::read`], from text; `file` is named in errors.
+    pub fn parse(text: &str, file: &str) -> Result<Self, Error> {
+        let parts: File = config::parse(text, file)?;
+        Self::from_parts(parts.dataset, parts.task, parts.feature, parts.split, parts.examples).map_err(|e| {
+            match e {
+                Error::Config(m) | Error::Schema(millstream_schema::Error::Config(m)) => {
+                    Error::Config(format!("{file}: {m}"))
+                }
+                other => other,
+            }
+        })
+    }
+
+    /// A hash of everything that decides what `prepare` writes, except the contents of the files.
+    pub fn fingerprint(&self) -> u64 {
+        // Serialising plain data to a string cannot fail; if it did, nothing would ever match.
+        xxh3_64(serde_json::to_string(self).unwrap_or_default().as_bytes())
+    }
+
+    /// The folder of the files.
+    pub fn folder(&self, root: &Path) -> PathBuf {
+        root.join(&self.dataset.folder)
+    }
+
+    /// What decides the split.
+    pub fn split_by(&self) -> SplitBy {
+        self.split.by.unwrap_or(SplitBy::Time)
+    }
+
+    /// The column that holds a user's id on the user side.
+    pub fn user_column(&self) -> &str {
+        id_column(self.dataset.users.as_ref(), self.dataset.events.as_ref().map(|e| &*e.user), "user_id")
+    }
+
+    /// The column that holds an item's id on the item side.
+    pub fn item_column(&self) -> &str {
+        id_column(self.dataset.items.as_ref(), self.dataset.events.as_ref().map(|e| &*e.item), "item_id")
+    }
+}
+
+fn id_column<'a>(files: Option<&'a CatalogueFiles>, event: Option<&'a str>, default: &'a str) -> &'a str {
+    files.map(|f| &*f.id).or(event).unwrap_or(default)
+}
+
+#[cfg(test)]
+mod tests;

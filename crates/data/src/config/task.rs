@@ -1,0 +1,206 @@
+//! `[[task]]`: what is to be predicted, and how its labels are read.
+
+use std::fmt;
+
+use millstream_schema::{EventKind, suggest};
+use serde::{Deserialize, Serialize};
+
+use super::{Dataset, Kind};
+use crate::Error;
+
+/// A cell value in a configuration; numbers match cells of the same number however they are written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Cell {
+    /// A truth value, matched as text.
+    Bool(bool),
+    /// A number.
+    Number(f64),
+    /// Text, matched exactly.
+    Text(String),
+}
+
+impl Cell {
+    /// Whether a trimmed cell, whose number (if it is one) is `number`, is this value.
+    pub fn is(&self, text: &str, number: Option<f64>) -> bool {
+        match self {
+            Self::Bool(b) => text.eq_ignore_ascii_case(if *b { "true" } else { "false" }),
+            Self::Number(x) => number == Some(*x),
+            Self::Text(t) => t == text,
+        }
+    }
+}
+
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bool(b) => write!(f, "{b}"),
+            Self::Number(x) => write!(f, "{x}"),
+            Self::Text(t) => write!(f, "{t}"),
+        }
+    }
+}
+
+/// One `[[task]]` as written.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawTask {
+    name: String,
+    event: Option<EventKind>,
+    column: Option<String>,
+    positive: Option<Vec<Cell>>,
+    min: Option<f64>,
+    drop: Option<Vec<Cell>>,
+    min_value: Option<f32>,
+    window_hours: Option<f64>,
+}
+
+/// A checked task.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Task {
+    /// A label column of a table.
+    Column {
+        /// Unique name.
+        name: String,
+        /// The label column.
+        column: String,
+        /// Cell values that count as 1; all others are 0.
+        positive: Option<Vec<Cell>>,
+        /// Numbers from here on count as 1; lower ones are 0.
+        min: Option<f64>,
+        /// Rows with these cell values are left out.
+        drop: Vec<Cell>,
+    },
+    /// An action of a log that follows an impression.
+    Event {
+        /// Unique name.
+        name: String,
+        /// The action.
+        event: EventKind,
+        /// Only actions with at least this value.
+        min_value: Option<f32>,
+        /// Without a shared request id, the action must come within so many hours.
+        window_hours: f64,
+    },
+}
+
+impl Task {
+    /// The unique name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Column { name, .. } | Self::Event { name, .. } => name,
+        }
+    }
+}
+
+const DEFAULT_WINDOW_HOURS: f64 = 24.0;
+/// Labels of a candidate are bits of one word while a log is read.
+const MOST_TASKS: usize = 32;
+
+/// The checked tasks; one by default.
+pub(super) fn check(dataset: &Dataset, raw: Vec<RawTask>) -> Result<Vec<Task>, Error> {
+    let raw = if raw.is_empty() { vec![RawTask::default_of(dataset)] } else { raw };
+    if dataset.kind == Kind::Sequences && raw.len() > 1 {
+        return Err(Error::Config("[[task]]: sequences have one task, the next item".into()));
+    }
+    if raw.len() > MOST_TASKS {
+        return Err(Error::Config(format!("[[task]]: at most {MOST_TASKS} tasks, not {}", raw.len())));
+    }
+    let mut tasks: Vec<Task> = Vec::with_capacity(raw.len());
+    for task in raw {
+        let task = task.check(dataset.kind)?;
+        if tasks.iter().any(|t| t.name() == task.name()) {
+            return Err(Error::Config(format!("task `{}` is declared twice", task.name())));
+        }
+        tasks.push(task);
+    }
+    Ok(tasks)
+}
+
+impl RawTask {
+    fn default_of(dataset: &Dataset) -> Self {
+        let constant = dataset.events.as_ref().and_then(|e| e.event.constant.clone());
+        let event = constant.unwrap_or(EventKind::Click);
+        match dataset.kind {
+            Kind::Table => Self { name: "label".into(), ..Self::default() },
+            Kind::Log => Self { name: event.as_str().into(), event: Some(event), ..Self::default() },
+            Kind::Sequences => Self { name: "next".into(), ..Self::default() },
+        }
+    }
+
+    fn fail<T>(&self, message: impl fmt::Display) -> Result<T, Error> {
+        Err(Error::Config(format!("task `{}`: {message}", self.name)))
+    }
+
+    fn check(self, kind: Kind) -> Result<Task, Error> {
+        if self.name.is_empty() {
+            return Err(Error::Config("[[task]]: key `name` is empty".into()));
+        }
+        let allowed: &[&str] = match kind {
+            Kind::Table => &["column", "positive", "min", "drop"],
+            Kind::Log => &["event", "min_value", "window_hours"],
+            Kind::Sequences => &[],
+        };
+        let written = [
+            ("event", self.event.is_some()),
+            ("column", self.column.is_some()),
+            ("positive", self.positive.is_some()),
+            ("min", self.min.is_some()),
+            ("drop", self.drop.is_some()),
+            ("min_value", self.min_value.is_some()),
+            ("window_hours", self.window_hours.is_some()),
+        ];
+        if let Some((key, _)) = written.iter().find(|(key, set)| *set && !allowed.contains(key)) {
+            return self.fail(format_args!(
+                "key `{key}` means nothing for a dataset of kind \"{}\"; it takes name{}{}",
+                kind.as_str(),
+                if allowed.is_empty() { "" } else { ", " },
+                allowed.join(", ")
+            ));
+        }
+        if kind == Kind::Table { self.column_task() } else { self.event_task(kind) }
+    }
+
+    fn column_task(self) -> Result<Task, Error> {
+        if self.positive.is_some() && self.min.is_some() {
+            return self.fail("keys `positive` and `min` exclude each other");
+        }
+        if self.positive.as_ref().is_some_and(Vec::is_empty) {
+            return self.fail("key `positive` names no value, so that no label would be 1");
+        }
+        if self.min.is_some_and(|x| !x.is_finite()) {
+            return self.fail("key `min` must be a finite number");
+        }
+        Ok(Task::Column {
+            column: self.column.unwrap_or_else(|| self.name.clone()),
+            name: self.name,
+            positive: self.positive,
+            min: self.min,
+            drop: self.drop.unwrap_or_default(),
+        })
+    }
+
+    fn event_task(self, kind: Kind) -> Result<Task, Error> {
+        let event = match (&self.event, kind) {
+            (Some(event), _) => event.clone(),
+            (None, Kind::Sequences) => EventKind::Click,
+            (None, _) => match self.name.parse() {
+                Ok(event) => event,
+                Err(_) => return self.fail("key `event` is missing: the action that counts as 1"),
+            },
+        };
+        if !event.is_action() {
+            let valid = ["click", "cart", "order", "like", "play"];
+            return self.fail(suggest::unknown("action", event.as_str(), valid));
+        }
+        let window_hours = self.window_hours.unwrap_or(DEFAULT_WINDOW_HOURS);
+        if !(window_hours > 0.0 && window_hours.is_finite()) {
+            return self.fail("key `window_hours` must be above 0");
+        }
+        if self.min_value.is_some_and(|x| !x.is_finite()) {
+            return self.fail("key `min_value` must be a finite number");
+        }
+        Ok(Task::Event { name: self.name, event, min_value: self.min_value, window_hours })
+    }
+}

@@ -1,0 +1,134 @@
+//! Label columns of a table: 0 or 1, or what the task maps to them; anything else is refused.
+
+use millstream_schema::{Frame, parse};
+
+use super::frames::column;
+use crate::Error;
+use crate::config::Task;
+
+/// Reads the labels of a frame's rows.
+pub(super) struct Labels<'a> {
+    frame: &'a Frame,
+    /// Each task and the place of its column.
+    tasks: Vec<(&'a Task, usize)>,
+}
+
+impl<'a> Labels<'a> {
+    /// # Errors
+    /// A label column is missing.
+    pub(super) fn new(tasks: &'a [Task], frame: &'a Frame) -> Result<Self, Error> {
+        let place = |task: &'a Task| match task {
+            Task::Column { name, column: label, .. } => {
+                column(frame, label, &format!("task `{name}`")).map(|at| (task, at))
+            }
+            Task::Event { name, .. } => {
+                Err(Error::Config(format!("task `{name}` reads events, which a table has none of")))
+            }
+        };
+        Ok(Self { tasks: tasks.iter().map(place).collect::<Result<_, _>>()?, frame })
+    }
+
+    /// Appends one row's labels, one per task; appends nothing and says `false` for a row that a task
+    /// drops.
+    ///
+    /// # Errors
+    /// A label that is none, with file and line, whatever the policy.
+    pub(super) fn read(&self, row: usize, out: &mut Vec<f32>) -> Result<bool, Error> {
+        let start = out.len();
+        for &(task, at) in &self.tasks {
+            match label(task, self.frame.get(row, at)) {
+                Ok(Some(label)) => out.push(label),
+                Ok(None) => {
+                    out.truncate(start);
+                    return Ok(false);
+                }
+                Err(reason) => {
+                    let reason = format!("label column `{}`: {reason}", self.frame.columns()[at]);
+                    return Err(Error::Input { place: self.frame.place(row), reason });
+                }
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// The label in a cell; `None` where the row is dropped.
+fn label(task: &Task, cell: &str) -> Result<Option<f32>, String> {
+    let Task::Column { positive, min, drop, .. } = task else {
+        return Err("the task reads no column".into());
+    };
+    let text = cell.trim();
+    // The common case first: most labels are one digit.
+    if positive.is_none() && min.is_none() && drop.is_empty() {
+        match text {
+            "0" => return Ok(Some(0.0)),
+            "1" => return Ok(Some(1.0)),
+            _ => {}
+        }
+    }
+    if text.is_empty() {
+        return Err("the label is missing".into());
+    }
+    let number = text.parse::<f64>().ok();
+    if number.is_some_and(|x| !x.is_finite()) {
+        return Err(format!("{} is no label", parse::short(text)));
+    }
+    if drop.iter().any(|c| c.is(text, number)) {
+        return Ok(None);
+    }
+    if let Some(values) = positive {
+        return Ok(Some(if values.iter().any(|c| c.is(text, number)) { 1.0 } else { 0.0 }));
+    }
+    match (number, min) {
+        (Some(x), Some(min)) => Ok(Some(if x >= *min { 1.0 } else { 0.0 })),
+        (Some(0.0), None) => Ok(Some(0.0)),
+        (Some(1.0), None) => Ok(Some(1.0)),
+        (None, Some(_)) => Err(format!("{} is no number to compare with `min`", parse::short(text))),
+        (_, None) => Err(format!(
+            "{} is neither 0 nor 1; say what counts as 1 with `positive = [...]` or `min`",
+            parse::short(text)
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Cell;
+
+    fn task(positive: Option<Vec<Cell>>, min: Option<f64>, drop: Vec<Cell>) -> Task {
+        Task::Column { name: "y".into(), column: "y".into(), positive, min, drop }
+    }
+
+    #[test]
+    fn plain_labels_are_zero_or_one_however_written() {
+        let task = task(None, None, vec![]);
+        for (cell, expected) in
+            [("0", 0.0), ("1", 1.0), (" 1 ", 1.0), ("1.0", 1.0), ("0.00", 0.0), ("-0", 0.0)]
+        {
+            assert_eq!(label(&task, cell), Ok(Some(expected)), "{cell}");
+        }
+        for cell in ["", "NaN", "nan", "inf", "2", "-1", "0.5", "yes", "1e-9"] {
+            assert!(label(&task, cell).is_err(), "{cell}");
+        }
+    }
+
+    #[test]
+    fn values_map_and_drop() {
+        let task =
+            task(Some(vec![Cell::Number(2.0), Cell::Text("buy".into())]), None, vec![Cell::Number(1.0)]);
+        assert_eq!(label(&task, "2.0"), Ok(Some(1.0)));
+        assert_eq!(label(&task, "buy"), Ok(Some(1.0)));
+        assert_eq!(label(&task, "0"), Ok(Some(0.0)));
+        assert_eq!(label(&task, "1"), Ok(None));
+        assert!(label(&task, "nan").is_err());
+    }
+
+    #[test]
+    fn a_least_value_counts_as_one() {
+        let task = task(None, Some(4.0), vec![]);
+        assert_eq!(label(&task, "4"), Ok(Some(1.0)));
+        assert_eq!(label(&task, "3.9"), Ok(Some(0.0)));
+        assert!(label(&task, "four").is_err());
+    }
+}

@@ -1,0 +1,154 @@
+//! Sequences: one line per user, items in order. The place in the line stands for the time.
+
+use std::path::PathBuf;
+
+use millstream_schema::{EventKind, parse};
+
+use super::events::Events;
+use super::frames::{paths, waves};
+use super::log::{Library, finish};
+use super::positives::Story;
+use super::{Job, PrepareReport};
+use crate::config::{SequenceFiles, SplitBy};
+use crate::interactions::{Actions, NO_TARGET};
+use crate::logs::{FileFormat, LogFormat};
+use crate::{Error, Split};
+
+/// The made-up time of a line's first item, 2000-01-01; nothing is known of real ones.
+const FIRST_MS: i64 = 946_684_800_000;
+/// Made-up time between neighbours.
+const STEP_MS: i64 = 1000;
+
+/// One line: its user and items, in the part of its file.
+struct Line {
+    split: Split,
+    items: Vec<u32>,
+}
+
+pub(super) fn prepare(job: &Job<'_>) -> Result<PrepareReport, Error> {
+    let files = job.config.dataset.sequences.as_ref();
+    let files =
+        files.ok_or_else(|| Error::Config("[dataset]: a section [dataset.sequences] is missing".into()))?;
+    let mut report = PrepareReport { bad: job.bad_values(), ..PrepareReport::default() };
+    let mut library = Library::read(job, &mut report)?;
+    let mut lines: Vec<Vec<Line>> = Vec::new();
+    for (split, names) in
+        [(Split::Train, &files.train), (Split::Valid, &files.valid), (Split::Test, &files.test)]
+    {
+        read(job, files, (split, &paths(&job.folder, names)), (&mut library, &mut lines), &mut report)?;
+    }
+    library.complete(&mut report)?;
+    lines.resize_with(report.users, Vec::new);
+    let last_out = job.config.split_by() == SplitBy::User;
+    let story = story(&lines, last_out, files.user);
+    drop(lines);
+    finish(job, library, story, report)
+}
+
+fn read(
+    job: &Job<'_>,
+    files: &SequenceFiles,
+    (split, paths): (Split, &[PathBuf]),
+    (library, lines): (&mut Library<'_>, &mut Vec<Vec<Line>>),
+    report: &mut PrepareReport,
+) -> Result<(), Error> {
+    let format = LogFormat { format: Some(FileFormat::Lines), ..LogFormat::default() };
+    // A user may have a line in each part, but only one.
+    let mut seen: Vec<(u32, usize, u64)> = Vec::new();
+    waves(paths, &format, |pieces| {
+        for piece in pieces {
+            for row in 0..piece.frame.rows() {
+                let text = piece.frame.get(row, 0);
+                let mut ids = ids(text, files.delimiter.as_deref());
+                let place = || piece.frame.place(row);
+                let user = match files.user {
+                    true => ids.next().map(str::to_owned),
+                    false => Some(place()),
+                };
+                let Some(user) = user else { continue };
+                let user = library.users.ids.insert(&user) as usize;
+                let items: Vec<u32> = ids.map(|id| library.items.ids.insert(id)).collect();
+                report.rows_read += 1;
+                if lines.len() <= user {
+                    lines.resize_with(user + 1, Vec::new);
+                }
+                if lines[user].iter().any(|l| l.split == split) {
+                    let first = seen.iter().find(|(u, ..)| *u as usize == user);
+                    let first = first.map(|(_, file, line)| format!("{}:{line}", paths[*file].display()));
+                    let shown = parse::short(library.users.ids.name(user as u32));
+                    let reason = format!("user {shown} already has a line at {}", first.unwrap_or_default());
+                    return Err(Error::Input { place: place(), reason });
+                }
+                seen.push((user as u32, piece.file, piece.frame.line(row)));
+                if items.is_empty() {
+                    report.note("lines without items", 1);
+                }
+                lines[user].push(Line { split, items });
+            }
+        }
+        job.progress("reading sequences", report.rows_read, None);
+        Ok(())
+    })
+}
+
+fn ids<'a>(text: &'a str, delimiter: Option<&'a str>) -> impl Iterator<Item = &'a str> {
+    let white = delimiter.is_none_or(|d| d.trim().is_empty());
+    let spaced = white.then(|| text.split_whitespace());
+    let split =
+        delimiter.filter(|_| !white).map(|d| text.split(d).map(str::trim).filter(|id| !id.is_empty()));
+    spaced.into_iter().flatten().chain(split.into_iter().flatten())
+}
+
+/// Lines to actions. With `last_out` each user's last item tests and the one before validates. Else the
+/// file decides: where a user's lines go on from file to file, all items of a later file share one
+/// moment, because such files hold sets; where every line is a user of its own, a line of a later
+/// file ends in the item to be found and what comes before is its history.
+fn story(lines: &[Vec<Line>], last_out: bool, users_go_on: bool) -> Story {
+    let mut actions = Actions { offsets: vec![0], ..Actions::default() };
+    for lines in lines {
+        let mut step = 0;
+        for line in lines {
+            let count = line.items.len();
+            for (at, &item) in line.items.iter().enumerate() {
+                let (split, target) = match line.split {
+                    Split::Train if last_out => by_place(at, count),
+                    Split::Train => (Split::Train as u8, Split::Train as u8),
+                    later if users_go_on => (later as u8, later as u8),
+                    later if at + 1 == count => (later as u8, later as u8),
+                    _ => (Split::Train as u8, NO_TARGET),
+                };
+                actions.item.push(item);
+                actions.time_ms.push(FIRST_MS + step * STEP_MS);
+                actions.split.push(split);
+                actions.target.push(target);
+                step += i64::from(line.split == Split::Train || !users_go_on);
+            }
+            step += i64::from(line.split != Split::Train);
+        }
+        actions.offsets.push(actions.item.len() as u32);
+    }
+    actions.kind = vec![EventKind::Click.code(); actions.item.len()];
+    actions.value = vec![1.0; actions.item.len()];
+    let targets =
+        (0..actions.item.len() as u32).filter(|&at| actions.target[at as usize] != NO_TARGET).collect();
+    Story {
+        actions,
+        event_of: Vec::new(),
+        targets,
+        events: Events::default(),
+        bits: Vec::new(),
+        requests: None,
+        request_split: Vec::new(),
+    }
+}
+
+/// Part and target of the item at `at` of `count`.
+fn by_place(at: usize, count: usize) -> (u8, u8) {
+    let split = match count - at {
+        _ if count < 3 => Split::Train,
+        1 => Split::Test,
+        2 => Split::Valid,
+        _ => Split::Train,
+    };
+    (split as u8, split as u8)
+}

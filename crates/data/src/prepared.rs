@@ -1,0 +1,183 @@
+//! The prepared directory, opened: the encoder, the catalogue, and sources of batches.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use millstream_schema::{Assembler, Encoder, IdMap};
+
+use crate::blocks::BlockReader;
+use crate::config::Kind;
+use crate::interactions::{Actions, EvalRules, EvalUsers, Interactions, Start};
+use crate::prepare::{self, ACTIONS, CATALOGUE, Catalogue, Manifest, PartReport, blocks_file};
+use crate::sealed::corrupt;
+use crate::source::{Edit, Source, SourceOptions};
+use crate::split::TimeSplit;
+use crate::{Error, Split, Use};
+
+/// A prepared directory. Opening reads the encoder and the catalogue; examples are streamed.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// Makes fields from cells; fitted on the training rows.
+    pub encoder: Arc<Encoder>,
+    /// Joins users, items and histories to examples.
+    pub assembler: Arc<Assembler>,
+    /// User ids (of a table: groups).
+    pub users: IdMap,
+    /// Item ids; none for a table.
+    pub items: IdMap,
+    /// Names of the labels, in order.
+    pub tasks: Vec<String>,
+    /// By item: first moment it can be shown, `i64::MIN` where unknown.
+    pub item_created_ms: Vec<i64>,
+    /// By item: first moment it can no longer be shown, `i64::MAX` where unknown.
+    pub item_retired_ms: Vec<i64>,
+    /// By item: training positives of the first task.
+    pub item_positives: Vec<u32>,
+    /// What the rows were.
+    pub kind: Kind,
+    dir: PathBuf,
+    manifest: Arc<Manifest>,
+}
+
+impl Prepared {
+    /// Opens a directory that [`crate::prepare()`] wrote.
+    ///
+    /// # Errors
+    /// It is no such directory, of another version, or damaged; the file is named.
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        let manifest = Manifest::read(dir)?;
+        let encoder = Arc::new(prepare::read_encoder(dir)?);
+        let path = dir.join(CATALOGUE);
+        let mut catalogue = Catalogue::read(&path)?;
+        if (catalogue.users.len(), catalogue.items.len()) != (manifest.users, manifest.items) {
+            return Err(corrupt(&path, "it does not belong to the manifest beside it"));
+        }
+        let assembler = prepare::assembler(encoder.clone(), &mut catalogue)?;
+        Ok(Self {
+            encoder,
+            assembler: Arc::new(assembler),
+            users: catalogue.users,
+            items: catalogue.items,
+            tasks: manifest.tasks.clone(),
+            item_created_ms: catalogue.created_ms,
+            item_retired_ms: catalogue.retired_ms,
+            item_positives: catalogue.positives,
+            kind: manifest.kind,
+            dir: dir.to_owned(),
+            manifest: Arc::new(manifest),
+        })
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// [`crate::DatasetConfig::fingerprint`] of the configuration it was prepared with, in hexadecimal.
+    pub fn fingerprint(&self) -> &str {
+        &self.manifest.fingerprint
+    }
+
+    /// Where a split by time was cut.
+    pub fn time_split(&self) -> Option<TimeSplit> {
+        self.manifest.time_split
+    }
+
+    /// [`millstream_schema::EventKind::code`]s of the actions that enter histories; all when empty.
+    pub fn history_kinds(&self) -> &[u8] {
+        &self.manifest.history_kinds
+    }
+
+    /// Actions per history, at most.
+    pub fn max_history(&self) -> usize {
+        self.manifest.max_history
+    }
+
+    /// What a part holds for a use.
+    pub fn part(&self, split: Split, for_use: Use) -> PartReport {
+        self.manifest.counts.part(split, for_use)
+    }
+
+    /// Number of candidates (rows) of a part for a use.
+    pub fn rows(&self, split: Split, for_use: Use) -> u64 {
+        self.part(split, for_use).candidates
+    }
+
+    /// Batches of a part, read in constant memory.
+    ///
+    /// # Errors
+    /// The block file is missing or damaged; a table has none for [`Use::Recall`]; batch size 0.
+    pub fn source(&self, split: Split, for_use: Use, options: SourceOptions) -> Result<Source, Error> {
+        self.source_with(split, for_use, options, Box::new(|_, _| Ok(())))
+    }
+
+    /// As [`Prepared::source`], with each batch's examples changed before they are assembled.
+    ///
+    /// # Errors
+    /// As [`Prepared::source`], and those of `edit` when its batch is due.
+    pub fn source_with(
+        &self,
+        split: Split,
+        for_use: Use,
+        options: SourceOptions,
+        edit: Edit,
+    ) -> Result<Source, Error> {
+        if self.kind == Kind::Table && for_use == Use::Recall {
+            return Err(Error::Config(format!(
+                "{}: a table has no items to retrieve; prepare a log or sequences",
+                self.dir.display()
+            )));
+        }
+        let blocks = BlockReader::open(&self.dir.join(blocks_file(split, for_use)))?;
+        Source::start_with(blocks, self.assembler.clone(), options, edit)
+    }
+
+    /// Positives of the first task in a part, by user.
+    ///
+    /// # Errors
+    /// The file of actions is missing (a table has none) or damaged.
+    pub fn interactions(&self, split: Split) -> Result<Interactions, Error> {
+        Ok(self.actions()?.interactions(split))
+    }
+
+    /// Users that have a past before the part and positives in it; with `max_users`, a seeded draw.
+    ///
+    /// # Errors
+    /// As [`Prepared::interactions`].
+    pub fn eval_users(&self, split: Split, max_users: Option<usize>, seed: u64) -> Result<EvalUsers, Error> {
+        let start = match self.manifest.time_split {
+            Some(t) if split == Split::Test => Start::At(t.test_ms),
+            Some(t) => Start::At(t.valid_ms),
+            None if self.manifest.ratio_split => Start::AfterAll,
+            None => Start::FirstPositive,
+        };
+        let rules = EvalRules {
+            split,
+            start,
+            kinds: &kinds(&self.manifest.history_kinds),
+            created_ms: &self.item_created_ms,
+            retired_ms: &self.item_retired_ms,
+        };
+        Ok(self.actions()?.eval_users(&rules, max_users, seed))
+    }
+
+    fn actions(&self) -> Result<Actions, Error> {
+        if self.kind == Kind::Table {
+            return Err(Error::Config(format!("{}: a table holds no actions of users", self.dir.display())));
+        }
+        let path = self.dir.join(ACTIONS);
+        let actions = Actions::read(&path)?;
+        let known = actions.item.iter().all(|&i| (i as usize) < self.items.len());
+        if actions.users() != self.users.len() || !known {
+            return Err(corrupt(&path, "it does not belong to the catalogue beside it"));
+        }
+        Ok(actions)
+    }
+}
+
+/// Which kind codes enter histories; all when none is named.
+pub(crate) fn kinds(codes: &[u8]) -> [bool; 256] {
+    let mut out = [codes.is_empty(); 256];
+    codes.iter().for_each(|&code| out[usize::from(code)] = true);
+    out
+}

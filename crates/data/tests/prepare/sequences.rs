@@ -1,0 +1,119 @@
+use millstream_data::{Split, Use};
+use millstream_schema::ids::NO_ROW;
+
+use super::Case;
+
+const CONFIG: &str = r#"
+[dataset]
+kind = "sequences"
+[dataset.sequences]
+train = ["a.txt"]
+"#;
+
+#[test]
+fn the_last_items_of_a_line_test_and_validate() {
+    let case = Case::new(CONFIG, &[("a.txt", "ann p q r s\nbo q p\ncy s r q\n")]);
+    let (_, prepared) = case.prepared();
+    let names = |rows: &[u32]| rows.iter().map(|&i| prepared.items.name(i).to_owned()).collect::<Vec<_>>();
+    let train = prepared.interactions(Split::Train).unwrap();
+    assert_eq!(names(&train.items), ["p", "q", "q", "p", "s"]);
+    assert_eq!(train.offsets, [0, 2, 4, 5]);
+    let eval = prepared.eval_users(Split::Test, None, 1).unwrap();
+    assert_eq!(eval.users, [0, 2]);
+    assert_eq!(names(&eval.history.item), ["p", "q", "r", "s", "r"]);
+    assert_eq!(names(&eval.truth.values), ["s", "q"]);
+    let valid = prepared.eval_users(Split::Valid, None, 1).unwrap();
+    assert_eq!(names(&valid.history.item), ["p", "q", "s"]);
+    assert_eq!(names(&valid.truth.values), ["r", "r"]);
+    assert_eq!(names(valid.seen.row(0)), ["p", "q"]);
+}
+
+#[test]
+fn retrieval_examples_know_only_what_came_before() {
+    let case = Case::new(CONFIG, &[("a.txt", "ann p q r s t\n")]);
+    let (_, prepared) = case.prepared();
+    let train = case.examples(Split::Train, Use::Recall);
+    let seen = |r: usize| {
+        train.history.span(r).map(|at| prepared.items.name(train.history.item[at])).collect::<Vec<_>>()
+    };
+    assert_eq!(train.requests(), 3);
+    assert_eq!([seen(0), seen(1), seen(2)], [vec![], vec!["p"], vec!["p", "q"]]);
+    assert_eq!(train.labels, [1.0; 3]);
+    let test = case.examples(Split::Test, Use::Recall);
+    assert_eq!(test.history.item.len(), 4);
+    assert_eq!(prepared.items.name(test.candidate_item[0]), "t");
+}
+
+#[test]
+fn given_files_continue_the_same_users() {
+    let config = format!("{CONFIG}test = [\"b.txt\"]\n");
+    let case = Case::new(&config, &[("a.txt", "0 1 2 3\n1 2 9\n"), ("b.txt", "0 4 5 3 77\n1 1\n2 1\n")]);
+    let (report, prepared) = case.prepared();
+    assert_eq!((report.users, report.items), (3, 7));
+    assert_eq!(prepared.interactions(Split::Test).unwrap().offsets, [0, 4, 5, 6]);
+    let eval = prepared.eval_users(Split::Test, None, 1).unwrap();
+    // User 2 has no past; item 3 is seen; an item met only in the test part stays in the truth.
+    assert_eq!(eval.users, [0, 1]);
+    let truth = |row| eval.truth.row(row).iter().map(|&i| prepared.items.name(i)).collect::<Vec<_>>();
+    assert_eq!([truth(0), truth(1)], [vec!["4", "5", "77"], vec!["1"]]);
+    // A test line is a set: its items do not enter each other's histories.
+    let test = case.examples(Split::Test, Use::Recall);
+    assert_eq!(test.history.span(3).len(), 3);
+    assert_eq!(prepared.item_positives.iter().sum::<u32>(), 5);
+}
+
+#[test]
+fn lines_without_users_are_users_of_their_own() {
+    let config = format!("{CONFIG}test = [\"b.txt\"]\ndelimiter = \",\"\nuser = false\n");
+    let case = Case::new(&config, &[("a.txt", "p,q, r\nq,p\n"), ("b.txt", "p,r,q\n")]);
+    let (report, prepared) = case.prepared();
+    assert_eq!(report.users, 3);
+    // What precedes the item to be found is history, and no positive of any part.
+    let eval = prepared.eval_users(Split::Test, None, 1).unwrap();
+    assert_eq!(eval.users, [2]);
+    assert_eq!(eval.history.item.len(), 2);
+    assert_eq!(prepared.items.name(eval.truth.values[0]), "q");
+    assert_eq!(prepared.interactions(Split::Train).unwrap().items.len(), 5);
+}
+
+#[test]
+fn negatives_are_items_the_user_has_not_met_yet() {
+    let lines: String = (0..30)
+        .map(|u| format!("u{u} {} {} {} {}\n", u % 10, (u + 3) % 10, (u + 5) % 10, (u + 7) % 10))
+        .collect();
+    let case = Case::new(CONFIG, &[("a.txt", &lines)]);
+    case.run(false).unwrap();
+    let train = case.examples(Split::Train, Use::Rank);
+    let mut negatives = 0;
+    for (at, &r) in train.candidate_request.iter().enumerate() {
+        let past = &train.history.item[train.history.span(r as usize)];
+        if train.labels[at] == 0.0 {
+            negatives += 1;
+            assert!(!past.contains(&train.candidate_item[at]));
+        }
+        assert!(train.request_user[r as usize] != NO_ROW);
+    }
+    // Four per positive, two positives per training user.
+    assert_eq!(negatives, 30 * 2 * 4);
+}
+
+#[test]
+fn a_user_with_two_lines_is_refused_with_both() {
+    let case = Case::new(CONFIG, &[("a.txt", "ann p q r\nbo q\nann s\n")]);
+    let message = case.error(false);
+    assert!(
+        message.contains("a.txt:3: user `ann` already has a line at") && message.contains("a.txt:1"),
+        "{message}"
+    );
+}
+
+#[test]
+fn items_may_have_attributes() {
+    let config = format!(
+        "{CONFIG}[dataset.items]\nfiles = [\"i.csv\"]\nid = \"item\"\n[[feature]]\nname = \"kind\"\nside = \"item\"\nkind = \"categorical\"\n"
+    );
+    let case = Case::new(&config, &[("a.txt", "ann p q r x\n"), ("i.csv", "item,kind\nq,k1\np,k2\nr,k1\n")]);
+    let (report, prepared) = case.prepared();
+    assert_eq!(prepared.items.iter().collect::<Vec<_>>(), ["q", "p", "r", "x"]);
+    assert_eq!(report.notes["items that only events name"], 1);
+}

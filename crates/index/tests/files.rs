@@ -1,0 +1,106 @@
+//! Indexes on disk: what comes back, and what is said of damage.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use millstream_index::{Flat, Hnsw, HnswConfig, Index, IndexMut, Metric};
+use std::fs;
+use std::path::Path;
+
+fn vectors(rows: usize) -> Vec<f32> {
+    (0..rows * 8).map(|at| (at as f32 * 0.37).sin() * (1.0 + at as f32 * 0.001)).collect()
+}
+
+fn graph(rows: usize) -> Hnsw {
+    let items: Vec<u32> = (0..rows as u32).collect();
+    let config = HnswConfig { m: 4, ef_construction: 20, ef_search: 12, seed: 5 };
+    Hnsw::build(Metric::InnerProduct, config, 8, &items, &vectors(rows)).unwrap()
+}
+
+#[test]
+fn a_reopened_graph_answers_and_changes_like_the_saved_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let [path, path2] = ["index.mill", "other.mill"].map(|name| dir.path().join(name));
+    let mut first = graph(600);
+    (0..100).for_each(|item| assert!(first.remove(item * 5)));
+    first.save(&path).unwrap();
+    let mut again = Hnsw::open(&path).unwrap();
+    for round in 0..2 {
+        assert_eq!(first.len(), again.len());
+        let [a, b] = [&first, &again].map(|i| i.search_batch(&vectors(50), 7, &|_, _| true));
+        assert_eq!(a.unwrap(), b.unwrap(), "{round}");
+        for (item, vector) in vectors(90).chunks(8).enumerate() {
+            first.upsert(item as u32 + 500, vector).unwrap();
+            again.upsert(item as u32 + 500, vector).unwrap();
+        }
+    }
+    first.save(&path).unwrap();
+    again.save(&path2).unwrap();
+    assert!(fs::read(&path).unwrap() == fs::read(&path2).unwrap());
+}
+
+#[test]
+fn a_reopened_exact_index_answers_alike() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("flat.mill");
+    let items: Vec<u32> = (0..300).map(|row| row * 7).collect();
+    let index = Flat::build(8, Metric::Cosine, &items, &vectors(300)).unwrap();
+    index.save(&path).unwrap();
+    let again = Flat::open(&path).unwrap();
+    let [a, b] = [&index, &again].map(|i| i.search_batch(&vectors(50), 9, &|_, _| true).unwrap());
+    assert_eq!(a, b);
+    assert_eq!(again.metric(), Metric::Cosine);
+}
+
+/// Every truncation, every flipped byte and one byte more must be an error that names the file.
+fn damage(path: &Path, open: &dyn Fn() -> Result<(), millstream_index::Error>) {
+    open().unwrap();
+    let whole = fs::read(path).unwrap();
+    let refused = |bytes: &[u8], what: String| {
+        fs::write(path, bytes).unwrap();
+        let said = open().expect_err(&what).to_string();
+        assert!(said.contains("small.mill cannot be used") && !said.contains('\n'), "{said}");
+    };
+    (0..whole.len()).for_each(|len| refused(&whole[..len], format!("cut to {len}")));
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x24;
+        refused(&bytes, format!("byte {at} flipped"));
+    }
+    refused(&[whole.clone(), vec![0]].concat(), "one byte more".into());
+    // Damage that the checksum agrees with must not get through to a search either.
+    for at in 28..whole.len() {
+        for value in [1, 0xff] {
+            let mut bytes = whole.clone();
+            bytes[at] = value;
+            let sum = xxhash_rust::xxh3::xxh3_64(&bytes[28..]).to_le_bytes();
+            bytes[20..28].copy_from_slice(&sum);
+            fs::write(path, bytes).unwrap();
+            let _ = open();
+        }
+    }
+}
+
+#[test]
+fn damaged_files_are_refused_and_never_searched() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("small.mill");
+    let mut index = graph(8);
+    index.remove(3);
+    index.save(&path).unwrap();
+    damage(&path, &|| {
+        let mut index = Hnsw::open(&path)?;
+        let query = vec![0.5; index.dim()];
+        index.search(&query, 3, &|_| true)?;
+        index.upsert(3, &query)?;
+        index.upsert(4, &query)?;
+        index.remove(5);
+        Ok(())
+    });
+    Flat::build(2, Metric::InnerProduct, &[3, 1], &[1.0, 2.0, 3.0, 4.0]).unwrap().save(&path).unwrap();
+    damage(&path, &|| {
+        let index = Flat::open(&path)?;
+        index.search(&vec![0.5; index.dim()], 3, &|_| true).map(drop)
+    });
+    fs::remove_file(&path).unwrap();
+    assert!(Flat::open(&path).unwrap_err().to_string().starts_with("cannot open "));
+    assert!(graph(3).save(dir.path().join("no/such/folder")).is_err());
+}

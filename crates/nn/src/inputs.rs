@@ -1,0 +1,139 @@
+//! One batch as models see it.
+
+use crate::error::{Error, Result};
+use crate::lookup::{Lookup, Places};
+use crate::ops::Bags;
+use crate::params::TableId;
+use crate::pass::Pass;
+use crate::tensor::Tensor;
+use millstream_schema::{Batch, Column, Field};
+use std::sync::Arc;
+
+/// One encoded field of a batch.
+#[derive(Debug, Clone)]
+pub enum FieldInput {
+    /// One row of the field's tables per request or candidate.
+    Key(Arc<Vec<u32>>),
+    /// A bag of rows of the field's tables per request or candidate.
+    Keys(Bags),
+    /// Numbers `[rows, width]`.
+    Dense {
+        /// Numbers per row.
+        width: usize,
+        /// All numbers, row-major.
+        values: Arc<Vec<f32>>,
+    },
+}
+
+/// R requests with N candidates, their fields as places in tables, and the tables' rows for this batch.
+#[derive(Debug, Clone)]
+pub struct Inputs {
+    requests: usize,
+    candidates: usize,
+    candidate_request: Arc<Vec<u32>>,
+    one_each: bool,
+    fields: Vec<FieldInput>,
+    rows: Vec<Tensor>,
+}
+
+impl Inputs {
+    /// Joins a batch, the places of its keys, and for each table of the pass the rows `[U, D]` of the unique keys of
+    /// its space, in the order of [`crate::SpaceKeys::unique`].
+    ///
+    /// # Errors
+    /// Rows of another number than a table needs, or a lookup of another batch.
+    pub fn new(
+        pass: &Pass,
+        fields: &[Field],
+        batch: &Batch,
+        lookup: Lookup,
+        rows: Vec<Vec<f32>>,
+    ) -> Result<Self> {
+        if lookup.fields.len() != fields.len() || batch.columns.len() != fields.len() {
+            return Err(Error::Batch("a batch, its lookup and the encoder's fields differ in number".into()));
+        }
+        let rows = table_rows(pass, &lookup, rows)?;
+        let pairs = lookup.fields.into_iter().zip(&batch.columns).zip(fields);
+        let inputs =
+            pairs.map(|((place, column), field)| input(place, column, field)).collect::<Result<_>>()?;
+        let candidate_request = batch.candidate_request.clone();
+        let one_each = candidate_request.len() == batch.requests
+            && candidate_request.iter().enumerate().all(|(n, r)| n == *r as usize);
+        Ok(Self {
+            requests: batch.requests,
+            candidates: candidate_request.len(),
+            candidate_request: Arc::new(candidate_request),
+            one_each,
+            fields: inputs,
+            rows,
+        })
+    }
+
+    /// R.
+    pub fn requests(&self) -> usize {
+        self.requests
+    }
+
+    /// N.
+    pub fn candidates(&self) -> usize {
+        self.candidates
+    }
+
+    /// `[N]`: the request of each candidate.
+    pub fn candidate_request(&self) -> &Arc<Vec<u32>> {
+        &self.candidate_request
+    }
+
+    /// Whether candidate n is the only one of request n, for all n.
+    pub fn one_candidate_each(&self) -> bool {
+        self.one_each
+    }
+
+    /// A field by its place in the encoder's fields.
+    pub fn field(&self, field: usize) -> &FieldInput {
+        &self.fields[field]
+    }
+
+    /// The rows `[U, D]` of a table for this batch.
+    pub fn rows(&self, table: TableId) -> &Tensor {
+        &self.rows[table.index()]
+    }
+
+    /// `[R, ..]` → `[N, ..]`: each candidate gets its request's row.
+    pub fn expand(&self, per_request: &Tensor) -> Tensor {
+        if self.one_each { per_request.clone() } else { per_request.gather(&self.candidate_request) }
+    }
+}
+
+fn table_rows(pass: &Pass, lookup: &Lookup, rows: Vec<Vec<f32>>) -> Result<Vec<Tensor>> {
+    let tables = pass.tables();
+    if tables.len() != rows.len() {
+        let text =
+            format!("rows of {} embedding tables are given, but the model has {}", rows.len(), tables.len());
+        return Err(Error::Batch(text));
+    }
+    let make = |(i, rows): (usize, Vec<f32>)| {
+        let (table, unique) = (&tables[i], lookup.unique(&tables[i].space).len());
+        if rows.len() != unique * table.dim {
+            return Err(Error::Batch(format!(
+                "embedding table `{}` needs {unique} rows of {}, but {} values are given",
+                table.name,
+                table.dim,
+                rows.len()
+            )));
+        }
+        Ok(pass.table_rows(TableId(i), table.dim, rows))
+    };
+    rows.into_iter().enumerate().map(make).collect()
+}
+
+fn input(place: Places, column: &Column, field: &Field) -> Result<FieldInput> {
+    match (place, column) {
+        (Places::One(index), Column::Key(_)) => Ok(FieldInput::Key(index)),
+        (Places::Many(bags), Column::Keys { .. }) => Ok(FieldInput::Keys(bags)),
+        (Places::None, Column::Dense { width, values }) => {
+            Ok(FieldInput::Dense { width: *width, values: Arc::new(values.clone()) })
+        }
+        _ => Err(Error::Batch(format!("column `{}` is of another kind than its lookup", field.name))),
+    }
+}

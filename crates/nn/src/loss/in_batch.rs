@@ -1,0 +1,75 @@
+//! The loss of two towers: each request's item against the other items of the batch.
+
+use super::softmax_cross_entropy;
+use crate::chunks;
+use crate::ops::Transpose;
+use crate::tensor::Tensor;
+
+/// What is known about the columns and rows of an in-batch softmax.
+#[derive(Debug, Clone, Copy)]
+pub struct InBatch<'a> {
+    /// Scalar products are divided by it; above 0.
+    pub temperature: f32,
+    /// `[C]`: log of each column's probability of being sampled, taken off its logits; empty for no correction.
+    pub log_q: &'a [f32],
+    /// `[C]`: item of each column; a column with the item of a row's positive is no negative for that row. Empty for no mask.
+    pub items: &'a [u32],
+    /// `[R]` row weights, or empty for all equal.
+    pub weights: &'a [f32],
+}
+
+impl Default for InBatch<'_> {
+    fn default() -> Self {
+        Self { temperature: 1.0, log_q: &[], items: &[], weights: &[] }
+    }
+}
+
+/// Softmax cross-entropy of ⟨u_r, v_c⟩ / τ − log q_c over columns c, column r being right for row r (Yi et al. 2019,
+/// sampling-bias-corrected neural modelling, eq. 4–6); accidental hits are masked.
+///
+/// `users` `[R, D]`; `items` `[C, D]`, C ≥ R: the R positives in row order, then any further negatives.
+///
+/// # Panics
+/// If the sizes do not fit, or the temperature is not above 0.
+pub fn in_batch_softmax(users: &Tensor, items: &Tensor, known: &InBatch<'_>) -> Tensor {
+    let (rows, columns) = (users.rows(), items.rows());
+    assert!(columns >= rows, "{rows} rows need as many positives, but there are {columns} columns");
+    assert!(known.temperature > 0.0, "temperature {} is not above 0", known.temperature);
+    assert!(
+        known.log_q.is_empty() || known.log_q.len() == columns,
+        "log-probabilities for {columns} columns"
+    );
+    assert!(known.items.is_empty() || known.items.len() == columns, "item numbers for {columns} columns");
+    let logits = users.scale(1.0 / known.temperature).matmul(items, Transpose::Right);
+    let logits = if known.log_q.is_empty() && known.items.is_empty() {
+        logits
+    } else {
+        logits.shift(|r, row| correct(r, row, known))
+    };
+    let targets: Vec<u32> = (0..rows as u32).collect();
+    softmax_cross_entropy(&logits, &targets, known.weights)
+}
+
+/// Takes off log q, and takes accidental hits out.
+fn correct(r: usize, row: &mut [f32], known: &InBatch<'_>) {
+    row.iter_mut().zip(known.log_q).for_each(|(v, q)| *v -= q);
+    let Some(own) = known.items.get(r) else { return };
+    for (c, (v, item)) in row.iter_mut().zip(known.items).enumerate() {
+        if item == own && c != r {
+            *v = f32::NEG_INFINITY;
+        }
+    }
+}
+
+impl Tensor {
+    /// Changes rows by constants (or to −∞): gradients pass unchanged. A gradient of zero must flow to what becomes −∞.
+    fn shift(&self, f: impl Fn(usize, &mut [f32]) + Sync) -> Tensor {
+        let width = self.width();
+        let mut out = crate::buffer::Buffer::copy_of(self.data());
+        chunks::rows(&mut out, width, |from, rows| {
+            rows.chunks_exact_mut(width).enumerate().for_each(|(i, row)| f(from + i, row));
+        });
+        let node = self.node;
+        self.output(self.shape, crate::tensor::own(out), node.is_some(), move |g, grads| grads.add(node, g))
+    }
+}

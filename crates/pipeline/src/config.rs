@@ -1,0 +1,144 @@
+//! The chain's configuration: recall, merge, rank, fuse, re-rank.
+
+use millstream_schema::config;
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+use crate::facts::CatalogueConfig;
+use crate::fuse::FuseConfig;
+
+/// All of it; every key has a default, an unknown one is an error.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PipelineConfig {
+    /// Recall as a whole.
+    pub recall: RecallConfig,
+    /// Channels in order; none named: every channel whose parts are at hand, with its defaults.
+    #[serde(rename = "channel", skip_serializing_if = "Vec::is_empty")]
+    pub channels: Vec<ChannelConfig>,
+    /// Ranking.
+    pub rank: RankConfig,
+    /// Several tasks to one score.
+    pub fuse: FuseConfig,
+    /// Rules in order, between the guards that are always on.
+    #[serde(rename = "rule")]
+    pub rules: Vec<RuleConfig>,
+    /// Which record fields mean what.
+    pub catalogue: CatalogueConfig,
+}
+
+/// The `[recall]` table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RecallConfig {
+    /// How long channels are waited for, unless they say otherwise.
+    pub deadline_ms: u64,
+    /// Threads that run channels; 0: one per core and two per channel, so that channels which hang leave room.
+    pub threads: usize,
+}
+
+/// One `[[channel]]`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChannelConfig {
+    /// Name in `CHANNELS`.
+    pub name: String,
+    /// Candidates asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<usize>,
+    /// Items per round of the merge, 0.01 to 100; fractions come every few rounds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<f32>,
+    /// How long it is waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
+    /// The channel's own options.
+    #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
+    pub options: toml::Table,
+}
+
+/// The `[rank]` table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RankConfig {
+    /// Candidates ranked per request, from the head of the merged list; never fewer than the page.
+    pub candidates: usize,
+    /// Rank also for users who do not exist; otherwise they get the merged order.
+    pub strangers: bool,
+    /// Requests scored together by `recommend_batch`.
+    pub batch_requests: usize,
+}
+
+/// One `[[rule]]`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuleConfig {
+    /// Name in `RULES`.
+    pub name: String,
+    /// The rule's own options.
+    #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
+    pub options: toml::Table,
+}
+
+impl Default for PipelineConfig {
+    fn default() -> Self {
+        Self {
+            recall: RecallConfig::default(),
+            channels: Vec::new(),
+            rank: RankConfig::default(),
+            fuse: FuseConfig::default(),
+            rules: vec![RuleConfig { name: "mmr".into(), ..RuleConfig::default() }],
+            catalogue: CatalogueConfig::default(),
+        }
+    }
+}
+
+impl Default for RecallConfig {
+    fn default() -> Self {
+        Self { deadline_ms: 100, threads: 0 }
+    }
+}
+
+impl Default for RankConfig {
+    fn default() -> Self {
+        Self { candidates: 300, strangers: false, batch_requests: 16 }
+    }
+}
+
+impl PipelineConfig {
+    /// Parses TOML; `file` is named in errors.
+    ///
+    /// # Errors
+    /// Wrong syntax, an unknown key, a value out of range.
+    pub fn parse(text: &str, file: &str) -> Result<Self, Error> {
+        let parsed: Self = config::parse(text, file)?;
+        parsed.check()?;
+        Ok(parsed)
+    }
+
+    /// Checks ranges; names are checked when the pipeline is built.
+    ///
+    /// # Errors
+    /// A value out of range, or a channel named twice.
+    pub fn check(&self) -> Result<(), Error> {
+        let fail = |message: String| Err(Error::Config(message));
+        if self.rank.candidates == 0 || self.rank.batch_requests == 0 {
+            return fail("[rank]: `candidates` and `batch_requests` must be above 0".into());
+        }
+        for (at, channel) in self.channels.iter().enumerate() {
+            if self.channels[..at].iter().any(|c| c.name == channel.name) {
+                return fail(format!("channel `{}` is named twice", channel.name));
+            }
+            if channel.weight.is_some_and(|w| !(0.01..=100.0).contains(&w)) {
+                return fail(format!(
+                    "channel `{}`: key `weight` must be between 0.01 and 100",
+                    channel.name
+                ));
+            }
+            if channel.quota == Some(0) {
+                return fail(format!("channel `{}`: key `quota` must be above 0", channel.name));
+            }
+        }
+        Ok(())
+    }
+}

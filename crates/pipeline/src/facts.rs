@@ -1,0 +1,124 @@
+//! What rules and filters know of items: life span, category, author, kind.
+
+use millstream_schema::{IdMap, ItemRow, Record};
+use serde::{Deserialize, Serialize};
+
+/// Which record fields mean what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CatalogueConfig {
+    /// Column under which the schema reads a user's id.
+    pub user_id: String,
+    /// Column under which the schema reads an item's id.
+    pub item_id: String,
+    /// Item field that holds the category.
+    pub category: String,
+    /// Item field that holds the author (seller, artist).
+    pub author: String,
+    /// Item field that holds the kind of content (product, live, video).
+    pub kind: String,
+}
+
+impl Default for CatalogueConfig {
+    fn default() -> Self {
+        Self {
+            user_id: "user_id".into(),
+            item_id: "item_id".into(),
+            category: "category".into(),
+            author: "author".into(),
+            kind: "kind".into(),
+        }
+    }
+}
+
+/// One item with its life span.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Item {
+    /// Id and fields.
+    pub record: Record,
+    /// Not shown before, epoch milliseconds; `None`: it was always there.
+    pub created_ms: Option<i64>,
+    /// Not shown from then on, epoch milliseconds; `None`: never retired.
+    pub retired_ms: Option<i64>,
+}
+
+/// Columns over all item rows.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Facts {
+    created_ms: Vec<i64>,
+    retired_ms: Vec<i64>,
+    removed: Vec<bool>,
+    /// Codes of `labels` plus one; 0 for missing.
+    category: Vec<u32>,
+    author: Vec<u32>,
+    kind: Vec<u32>,
+    labels: IdMap,
+    /// (created, row) rising, of items with a time of creation.
+    by_created: Vec<(i64, ItemRow)>,
+}
+
+impl Facts {
+    /// Sets the facts of `row`, which is at most the number of rows; call [`Facts::settle`] afterwards.
+    pub(crate) fn set(&mut self, row: ItemRow, item: &Item, config: &CatalogueConfig) {
+        let at = row as usize;
+        if at == self.removed.len() {
+            self.created_ms.push(0);
+            self.retired_ms.push(0);
+            self.removed.push(false);
+            [&mut self.category, &mut self.author, &mut self.kind].into_iter().for_each(|c| c.push(0));
+        }
+        let code = |labels: &mut IdMap, cell: &str| if cell.is_empty() { 0 } else { labels.insert(cell) + 1 };
+        self.created_ms[at] = item.created_ms.unwrap_or(i64::MIN);
+        self.retired_ms[at] = item.retired_ms.unwrap_or(i64::MAX);
+        self.removed[at] = false;
+        self.category[at] = code(&mut self.labels, item.record.get(&config.category));
+        self.author[at] = code(&mut self.labels, item.record.get(&config.author));
+        self.kind[at] = code(&mut self.labels, item.record.get(&config.kind));
+    }
+
+    /// Puts the list by creation in order again.
+    pub(crate) fn settle(&mut self) {
+        let dated = self.created_ms.iter().enumerate().filter(|(_, t)| **t != i64::MIN);
+        self.by_created = dated.map(|(row, &t)| (t, row as ItemRow)).collect();
+        self.by_created.sort_unstable();
+    }
+
+    pub(crate) fn remove(&mut self, row: ItemRow) {
+        self.removed[row as usize] = true;
+    }
+
+    pub(crate) fn is_removed(&self, row: ItemRow) -> bool {
+        self.removed.get(row as usize).copied().unwrap_or(true)
+    }
+
+    pub(crate) fn is_alive(&self, row: ItemRow, now_ms: i64) -> bool {
+        let at = row as usize;
+        !self.is_removed(row) && self.created_ms[at] <= now_ms && now_ms < self.retired_ms[at]
+    }
+
+    pub(crate) fn created_ms(&self, row: ItemRow) -> Option<i64> {
+        self.created_ms.get(row as usize).copied().filter(|t| *t != i64::MIN)
+    }
+
+    /// Items created in (`since_ms`, `now_ms`], newest first, ties by falling row.
+    pub(crate) fn created_within(&self, since_ms: i64, now_ms: i64) -> impl Iterator<Item = (i64, ItemRow)> {
+        let end = self.by_created.partition_point(|x| x.0 <= now_ms);
+        self.by_created[..end].iter().rev().take_while(move |x| x.0 > since_ms).copied()
+    }
+
+    /// Code of the item's category; 0 when it has none.
+    pub(crate) fn category(&self, row: ItemRow) -> u32 {
+        self.category.get(row as usize).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn author(&self, row: ItemRow) -> u32 {
+        self.author.get(row as usize).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn kind(&self, row: ItemRow) -> &str {
+        match self.kind.get(row as usize) {
+            None | Some(0) => "",
+            Some(code) => self.labels.name(code - 1),
+        }
+    }
+}

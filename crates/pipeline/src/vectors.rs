@@ -1,0 +1,176 @@
+//! Item vectors, as far as the pipeline needs to know them.
+
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use millstream_index::Index;
+use millstream_schema::ItemRow;
+
+use crate::Error;
+
+/// Finds the items nearest to a vector.
+pub trait VectorSearch: Send + Sync {
+    /// At most `k` items for which `keep` holds with their scores, best first, ties by row.
+    ///
+    /// # Errors
+    /// The query's length is not that of the vectors.
+    fn search(
+        &self,
+        query: &[f32],
+        k: usize,
+        keep: &dyn Fn(ItemRow) -> bool,
+    ) -> Result<Vec<(ItemRow, f32)>, Error>;
+}
+
+/// Gives the vector of an item.
+pub trait ItemVectors: Send + Sync {
+    /// D.
+    fn dim(&self) -> usize;
+
+    /// Writes the item's vector to `out`, which is `[D]`; false, and nothing written, when it has none.
+    fn copy(&self, item: ItemRow, out: &mut [f32]) -> bool;
+}
+
+/// Vectors of the first rows of the catalogue, `[items, D]` in memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DenseVectors {
+    dim: usize,
+    values: Vec<f32>,
+}
+
+impl DenseVectors {
+    /// `values` is `[items, dim]`, row-major.
+    ///
+    /// # Errors
+    /// The number of values is not a multiple of `dim`, or `dim` is 0.
+    pub fn new(dim: usize, values: Vec<f32>) -> Result<Self, Error> {
+        if dim == 0 || !values.len().is_multiple_of(dim) {
+            return Err(Error::Part(format!("{} values do not make vectors of {dim}", values.len())));
+        }
+        Ok(Self { dim, values })
+    }
+
+    /// Number of items that have a vector.
+    pub fn items(&self) -> usize {
+        self.values.len() / self.dim
+    }
+}
+
+impl ItemVectors for DenseVectors {
+    fn dim(&self) -> usize {
+        self.dim
+    }
+
+    fn copy(&self, item: ItemRow, out: &mut [f32]) -> bool {
+        let start = item as usize * self.dim;
+        match self.values.get(start..start + self.dim) {
+            Some(vector) => {
+                out.copy_from_slice(vector);
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+impl<I: Index> VectorSearch for I {
+    fn search(
+        &self,
+        query: &[f32],
+        k: usize,
+        keep: &dyn Fn(ItemRow) -> bool,
+    ) -> Result<Vec<(ItemRow, f32)>, Error> {
+        Ok(Index::search(self, query, k, keep)?.into_iter().map(|hit| (hit.item, hit.score)).collect())
+    }
+}
+
+impl<I: Index> ItemVectors for I {
+    fn dim(&self) -> usize {
+        Index::dim(self)
+    }
+
+    fn copy(&self, item: ItemRow, out: &mut [f32]) -> bool {
+        match Index::vector(self, item) {
+            Some(vector) if vector.len() == out.len() => {
+                out.copy_from_slice(vector);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// An index that items are added to and taken out of while it is searched.
+#[derive(Debug, Default)]
+pub struct LiveIndex<I>(RwLock<I>);
+
+impl<I: Index> LiveIndex<I> {
+    /// Takes the index over.
+    pub fn new(index: I) -> Self {
+        Self(RwLock::new(index))
+    }
+
+    /// For reading.
+    pub fn read(&self) -> RwLockReadGuard<'_, I> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For changing; searches wait meanwhile.
+    pub fn write(&self) -> RwLockWriteGuard<'_, I> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<I: Index> VectorSearch for LiveIndex<I> {
+    fn search(
+        &self,
+        query: &[f32],
+        k: usize,
+        keep: &dyn Fn(ItemRow) -> bool,
+    ) -> Result<Vec<(ItemRow, f32)>, Error> {
+        VectorSearch::search(&*self.read(), query, k, keep)
+    }
+}
+
+impl<I: Index> ItemVectors for LiveIndex<I> {
+    fn dim(&self) -> usize {
+        Index::dim(&*self.read())
+    }
+
+    fn copy(&self, item: ItemRow, out: &mut [f32]) -> bool {
+        self.read().copy(item, out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use millstream_index::{Flat, IndexMut, Metric};
+
+    #[test]
+    fn an_index_serves_and_changes_behind_a_shared_handle() {
+        let mut flat = Flat::new(2, Metric::InnerProduct).unwrap();
+        flat.upsert(4, &[1.0, 0.0]).unwrap();
+        let live = LiveIndex::new(flat);
+        let shared: &dyn VectorSearch = &live;
+        assert_eq!(shared.search(&[2.0, 1.0], 3, &|_| true).unwrap(), [(4, 2.0)]);
+        live.write().upsert(9, &[1.0, 1.0]).unwrap();
+        assert_eq!(shared.search(&[2.0, 1.0], 3, &|_| true).unwrap(), [(9, 3.0), (4, 2.0)]);
+        assert_eq!(shared.search(&[2.0, 1.0], 3, &|i| i != 9).unwrap(), [(4, 2.0)]);
+        assert!(shared.search(&[1.0], 3, &|_| true).is_err());
+        let mut out = [0.0; 2];
+        assert!(ItemVectors::copy(&live, 9, &mut out) && out == [1.0, 1.0]);
+        assert!(!ItemVectors::copy(&live, 5, &mut out));
+        assert_eq!(ItemVectors::dim(&live), 2);
+    }
+
+    #[test]
+    fn vectors_must_fill_whole_rows() {
+        assert!(DenseVectors::new(3, vec![0.0; 7]).is_err());
+        assert!(DenseVectors::new(0, vec![]).is_err());
+        let dense = DenseVectors::new(2, vec![1.0, 2.0, 3.0, 4.0]).unwrap();
+        let mut out = [0.0; 2];
+        assert_eq!(dense.items(), 2);
+        assert!(dense.copy(1, &mut out) && out == [3.0, 4.0]);
+        assert!(!dense.copy(2, &mut out));
+    }
+}
