@@ -15,9 +15,7 @@ use millstream_models::embeds::item_vectors;
 use millstream_models::recall::item_cf::ItemCfConfig;
 use millstream_models::recall::popularity::Popularity;
 use millstream_models::{Embedder, Scorer};
-use millstream_pipeline::{
-    Catalogue, Item, ItemVectors, Pipeline, PipelineConfig, Resources, VectorSearch,
-};
+use millstream_pipeline::{Catalogue, Item, ItemVectors, Pipeline, PipelineConfig, Resources, VectorSearch};
 use millstream_schema::ItemRow;
 use millstream_train::BEST;
 use std::path::PathBuf;

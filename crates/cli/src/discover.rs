@@ -114,7 +114,10 @@ mod tests {
     fn recbole_files_are_mapped_by_their_headers() {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
-        write("tiny.inter", "user_id:token\titem_id:token\trating:float\ttimestamp:float\nu\ti\t4\t881250949\n");
+        write(
+            "tiny.inter",
+            "user_id:token\titem_id:token\trating:float\ttimestamp:float\nu\ti\t4\t881250949\n",
+        );
         write("tiny.item", "item_id:token\ttitle:token_seq\tprice:float\ni\tA Tale\t3.5\n");
         let config = dataset(dir.path()).unwrap();
         let names: Vec<&str> = config.schema.features.iter().map(|f| f.name.as_str()).collect();

@@ -1,8 +1,8 @@
 //! The pipeline as the server's engine: external ids in, external ids out.
 
 use millstream_models::embeds::item_vectors;
-use millstream_pipeline::{Error as PipelineError, Item, Request};
 use millstream_pipeline::trace::{ItemTrace, Trace as ChainTrace};
+use millstream_pipeline::{Error as PipelineError, Item, Request};
 use millstream_schema::examples::Action;
 use millstream_schema::ids::NO_ROW;
 use millstream_schema::{Clock, Event, Record};
@@ -41,8 +41,14 @@ impl ChainEngine {
 
     /// Takes in what the live stream holds beyond the log: records changed over the API, and actions.
     pub fn catch_up(&self, stream: &Stream) -> Result<(), Failure> {
-        let known: HashMap<&str, &Record> =
-            self.chain.records.items.iter().chain(&self.chain.records.users).map(|r| (r.id.as_str(), r)).collect();
+        let known: HashMap<&str, &Record> = self
+            .chain
+            .records
+            .items
+            .iter()
+            .chain(&self.chain.records.users)
+            .map(|r| (r.id.as_str(), r))
+            .collect();
         let changed = |record: &Record| known.get(record.id.as_str()).is_none_or(|old| *old != record);
         let (mut after, mut live) = (None, std::collections::HashSet::new());
         loop {
@@ -82,7 +88,12 @@ impl ChainEngine {
         let catalogue = self.chain.pipeline.catalogue().snapshot();
         let row = catalogue.user(&ask.user).unwrap_or(NO_ROW);
         let action = |a: &millstream_stream::Action| {
-            Some(Action { item: catalogue.item(&a.item)?, time_ms: a.time_ms, kind: a.kind.code(), value: a.value })
+            Some(Action {
+                item: catalogue.item(&a.item)?,
+                time_ms: a.time_ms,
+                kind: a.kind.code(),
+                value: a.value,
+            })
         };
         let kinds = self.chain.prepared.history_kinds();
         let mut history: Vec<Action> = ask
@@ -106,7 +117,8 @@ impl ChainEngine {
 impl Engine for ChainEngine {
     fn recommend(&self, ask: &Ask) -> Result<Ranked, EngineError> {
         let feed = self.chain.pipeline.recommend(&self.request(ask)).map_err(refuse)?;
-        let traces: HashMap<&str, &ItemTrace> = feed.trace.items.iter().map(|t| (t.item.as_str(), t)).collect();
+        let traces: HashMap<&str, &ItemTrace> =
+            feed.trace.items.iter().map(|t| (t.item.as_str(), t)).collect();
         let items = feed
             .items
             .iter()
@@ -122,14 +134,17 @@ impl Engine for ChainEngine {
 
     fn neighbors(&self, item: &str, n: usize) -> Result<Option<Vec<Scored>>, EngineError> {
         let catalogue = self.chain.pipeline.catalogue().snapshot();
-        let Some(row) = catalogue.item(item).filter(|&row| !catalogue.is_removed(row)) else { return Ok(None) };
+        let Some(row) = catalogue.item(item).filter(|&row| !catalogue.is_removed(row)) else {
+            return Ok(None);
+        };
         let similar = self.chain.pipeline.similar_items(row, n, self.clock.now_ms()).map_err(refuse)?;
         Ok(Some(similar.into_iter().map(|s| Scored { id: s.item, score: s.score, trace: None }).collect()))
     }
 
     fn upsert_item(&self, item: &Record) -> Result<(), EngineError> {
         let number = |field: &str| item.get(field).trim().parse::<i64>().ok();
-        let entry = Item { record: item.clone(), created_ms: number("created_ms"), retired_ms: number("retired_ms") };
+        let entry =
+            Item { record: item.clone(), created_ms: number("created_ms"), retired_ms: number("retired_ms") };
         let catalogue = self.chain.pipeline.catalogue();
         let rows = catalogue.upsert_items(&[entry], self.clock.now_ms()).map_err(refuse)?;
         // A new item has no learned id; its other fields place it among its like.
@@ -193,11 +208,8 @@ fn trace_of(item: &ItemTrace) -> Trace {
         position: h.position,
         score: h.score,
     };
-    let mut scores: Vec<StageScore> = item
-        .tasks
-        .iter()
-        .map(|t| StageScore { stage: format!("rank.{}", t.task), score: t.score })
-        .collect();
+    let mut scores: Vec<StageScore> =
+        item.tasks.iter().map(|t| StageScore { stage: format!("rank.{}", t.task), score: t.score }).collect();
     scores.extend(item.score.map(|score| StageScore { stage: "fuse".into(), score }));
     let mut rules: Vec<RuleNote> = item
         .steps
@@ -211,7 +223,9 @@ fn trace_of(item: &ItemTrace) -> Trace {
             RuleNote { rule: step.rule.to_string(), note }
         })
         .collect();
-    rules.extend(item.refill.map(|from| RuleNote { rule: "refill".into(), note: format!("taken from {from}") }));
+    rules.extend(
+        item.refill.map(|from| RuleNote { rule: "refill".into(), note: format!("taken from {from}") }),
+    );
     Trace { channels: item.channels.iter().map(hit).collect(), scores, rules }
 }
 

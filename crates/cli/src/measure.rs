@@ -28,7 +28,12 @@ pub fn rules<'a>(prepared: &'a Prepared, users: &'a EvalUsers) -> Rules<'a> {
 }
 
 /// Full-ranking metrics of a retriever.
-pub fn vectors(prepared: &Prepared, model: &dyn Embeds, users: &EvalUsers, k: &[usize]) -> Result<Metrics, Error> {
+pub fn vectors(
+    prepared: &Prepared,
+    model: &dyn Embeds,
+    users: &EvalUsers,
+    k: &[usize],
+) -> Result<Metrics, Error> {
     let most = k.iter().copied().max().unwrap_or(0);
     let lists = eval::retriever_lists(model, &prepared.assembler, &rules(prepared, users), most)?;
     Ok(eval::lists(users, &lists, k, prepared.items.len()))
@@ -47,7 +52,9 @@ pub fn item_cf_lists(prepared: &Prepared, model: &ItemCf, users: &EvalUsers, k: 
 
 /// Each user's best `k` by one score per item for all.
 pub fn shared_lists(prepared: &Prepared, scores: &[f32], users: &EvalUsers, k: usize) -> Vec<Vec<u32>> {
-    eval::scored_lists(&rules(prepared, users), prepared.items.len(), k, &|_, out| out.copy_from_slice(scores))
+    eval::scored_lists(&rules(prepared, users), prepared.items.len(), k, &|_, out| {
+        out.copy_from_slice(scores)
+    })
 }
 
 /// ItemCF counted on the training positives.
@@ -66,7 +73,8 @@ pub fn count_item_cf(
         }
         offsets.push(item.len() as u64);
     }
-    let positives = Positives { items: prepared.items.len(), offsets: &offsets, item: &item, time_ms: &time_ms };
+    let positives =
+        Positives { items: prepared.items.len(), offsets: &offsets, item: &item, time_ms: &time_ms };
     Ok(ItemCf::build(config, &positives)?)
 }
 

@@ -65,7 +65,8 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let text = table(&["name", "auc"], &[vec!["a".into(), "0.5".into()], vec!["longer".into(), "–".into()]]);
+        let text =
+            table(&["name", "auc"], &[vec!["a".into(), "0.5".into()], vec!["longer".into(), "–".into()]]);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "name    auc");
         assert_eq!(lines[2], "a       0.5");

@@ -28,7 +28,9 @@ impl Bar {
         let template = if total == 0 {
             format!("{{prefix:<22}} {{spinner}} {{human_pos}} {unit}  {{per_sec}}  {{elapsed}} {{msg}}")
         } else {
-            format!("{{prefix:<22}} {{bar:30}} {{human_pos}}/{{human_len}} {unit}  {{per_sec}}  {{eta}} left {{msg}}")
+            format!(
+                "{{prefix:<22}} {{bar:30}} {{human_pos}}/{{human_len}} {unit}  {{per_sec}}  {{eta}} left {{msg}}"
+            )
         };
         if let Ok(style) = ProgressStyle::with_template(&template) {
             bar.set_style(style);
@@ -46,7 +48,6 @@ impl Bar {
             self.say(done);
         }
     }
-
 
     /// A word at the end of the bar.
     pub fn note(&self, text: impl Into<String>) {

@@ -168,8 +168,16 @@ mod tests {
             let recipe = source.parse().unwrap();
             recipe.dataset().unwrap();
             recipe.training.check().unwrap();
-            assert!(!recipe.target.at_least.is_empty() || !recipe.target.at_most.is_empty(), "{}", source.name);
-            assert!(!recipe.target.source.is_empty() && !recipe.target.protocol.is_empty(), "{}", source.name);
+            assert!(
+                !recipe.target.at_least.is_empty() || !recipe.target.at_most.is_empty(),
+                "{}",
+                source.name
+            );
+            assert!(
+                !recipe.target.source.is_empty() && !recipe.target.protocol.is_empty(),
+                "{}",
+                source.name
+            );
         }
     }
 

@@ -1,8 +1,8 @@
 //! Users and items as records: read from the dataset's files once, kept beside the models.
 
+use millstream_data::Prepared;
 use millstream_data::config::{CatalogueFiles, DatasetConfig};
 use millstream_data::logs;
-use millstream_data::Prepared;
 use millstream_schema::{IdMap, Record};
 use millstream_store::container::{Container, ContainerWriter};
 use serde::{Deserialize, Serialize};
@@ -70,7 +70,8 @@ fn read_files(folder: &Path, files: &CatalogueFiles) -> Result<HashMap<String, R
             for row in 0..frame.rows() {
                 let name = frame.get(row, id).trim();
                 let cells = (0..frame.columns().len()).filter(|&c| c != id && !frame.get(row, c).is_empty());
-                let fields = cells.map(|c| (frame.columns()[c].clone(), frame.get(row, c).to_owned())).collect();
+                let fields =
+                    cells.map(|c| (frame.columns()[c].clone(), frame.get(row, c).to_owned())).collect();
                 found.insert(name.to_owned(), Record { id: name.to_owned(), fields });
             }
             frame.clear();

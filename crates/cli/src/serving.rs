@@ -45,11 +45,10 @@ impl Listen {
     /// Finds out early that the port is taken.
     pub fn check(&self) -> Result<(), Failure> {
         match TcpListener::bind((self.host.as_str(), self.port)) {
-            Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => Err(format!(
-                "port {} on {} is in use; choose another with --port",
-                self.port, self.host
-            )
-            .into()),
+            Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => {
+                Err(format!("port {} on {} is in use; choose another with --port", self.port, self.host)
+                    .into())
+            }
             _ => Ok(()),
         }
     }
@@ -103,7 +102,12 @@ fn take_over(chain: &Chain, stream: &Stream, global: &Global) -> Result<(), Fail
         stream.ledger.append(chunk)?;
         bar.at((n * CHUNK + chunk.len()) as u64);
     }
-    bar.done(format!("{} events, {} items, {} users", events.len(), prepared.items.len(), prepared.users.len()));
+    bar.done(format!(
+        "{} events, {} items, {} users",
+        events.len(),
+        prepared.items.len(),
+        prepared.users.len()
+    ));
     Ok(())
 }
 
@@ -136,7 +140,8 @@ pub fn busiest(parts: &Parts) -> Result<String, Failure> {
 
 /// One feed with its trace over HTTP.
 pub fn fetch(addr: SocketAddr, user: &str) -> Result<Value, Failure> {
-    let agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(30))).build().new_agent();
+    let agent =
+        ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(30))).build().new_agent();
     let url = format!("http://{addr}/api/recommend/{user}?n=10&trace=true");
     let text = agent.get(&url).call()?.body_mut().read_to_string()?;
     Ok(serde_json::from_str(&text)?)
@@ -159,8 +164,10 @@ pub fn print_feed(feed: &Value) {
                 .iter()
                 .map(|s| format!("{} {:.3}", text(&s["stage"]), s["score"].as_f64().unwrap_or(0.0)))
                 .collect();
-            let rules: Vec<String> =
-                list(&trace["rules"]).iter().map(|r| format!("{} {}", text(&r["rule"]), text(&r["note"]))).collect();
+            let rules: Vec<String> = list(&trace["rules"])
+                .iter()
+                .map(|r| format!("{} {}", text(&r["rule"]), text(&r["note"])))
+                .collect();
             let title: String = text(&item["title"]).chars().take(36).collect();
             vec![text(&item["id"]), title, channels.join(", "), scores.join(", "), rules.join(", ")]
         })

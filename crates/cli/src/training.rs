@@ -7,7 +7,8 @@ use millstream_schema::BatchSource;
 use millstream_train::negatives::Negatives;
 use millstream_train::sampler::Sampler;
 use millstream_train::{
-    BEST, LATEST, Learner, Metrics, Outcome, Progress, Run, Sampling, Setting, TrainConfig, checkpoint, role_of,
+    BEST, LATEST, Learner, Metrics, Outcome, Progress, Run, Sampling, Setting, TrainConfig, checkpoint,
+    role_of,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -57,7 +58,12 @@ impl Job<'_> {
             (Learner::new(&setting)?, None)
         };
         let rows = self.prepared.rows(Split::Train, use_of(role));
-        let bar = Bar::new(&format!("train {}", self.model.name), rows * u64::from(self.training.epochs), "rows", global.quiet);
+        let bar = Bar::new(
+            &format!("train {}", self.model.name),
+            rows * u64::from(self.training.epochs),
+            "rows",
+            global.quiet,
+        );
         let progress = |p: &Progress| {
             bar.note(format!("epoch {} loss {:.4}", p.epoch + 1, p.loss));
             bar.at(u64::from(p.epoch) * rows + p.epoch_rows);
@@ -86,17 +92,15 @@ impl Job<'_> {
         skip: u64,
     ) -> Result<Box<dyn BatchSource>, millstream_train::Error> {
         let seed = self.training.seed.wrapping_add(u64::from(epoch) * 0x9E37_79B9);
-        let options = SourceOptions {
-            batch_size: self.training.batch_size,
-            shuffle: Some(seed),
-            skip_batches: skip,
-        };
+        let options =
+            SourceOptions { batch_size: self.training.batch_size, shuffle: Some(seed), skip_batches: skip };
         let source = match &setting.sampling {
             None => self.prepared.source(Split::Train, Use::Rank, options)?,
             Some(sampling) => {
                 let extra = self.training.negatives;
                 let negatives = Negatives::new(setting.encoder, sampling.clone(), extra, seed)?;
-                let edit = Box::new(move |x: &mut millstream_schema::Examples, batch: u64| negatives.add(x, batch));
+                let edit =
+                    Box::new(move |x: &mut millstream_schema::Examples, batch: u64| negatives.add(x, batch));
                 self.prepared.source_with(Split::Train, use_of(role), options, edit)?
             }
         };

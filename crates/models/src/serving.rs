@@ -76,7 +76,8 @@ impl Embedder {
     pub fn open(path: &Path, encoder: &Encoder) -> Result<Self, Error> {
         let mut saved = Saved::open_for(path, Role::Retriever, encoder.fields())?;
         let mut params = Params::with_weights(saved.header.seed, saved.weights()?)?;
-        let shape = Shape { fields: encoder.fields(), sides: &sides(encoder), tasks: saved.header.tasks.len() };
+        let shape =
+            Shape { fields: encoder.fields(), sides: &sides(encoder), tasks: saved.header.tasks.len() };
         let model = retriever::build(&saved.header.model, &shape, &mut params)?;
         Ok(Self { body: Body::new(encoder.fields(), params, saved.store()?)?, model })
     }
@@ -125,9 +126,10 @@ impl Body {
         let planned = feeder.plan(&self.fields, batch)?;
         lock().push(feeder);
         let pass = Pass::new(&self.params, Mode::Infer, 0);
-        let inputs = planned.inputs(&pass, (&self.fields, batch), self.params.tables(), |at, keys, out| {
-            Ok(self.store.pull(self.tables[at], keys, out)?)
-        })?;
+        let inputs =
+            planned.inputs(&pass, (&self.fields, batch), self.params.tables(), |at, keys, out| {
+                Ok(self.store.pull(self.tables[at], keys, out)?)
+            })?;
         Ok(forward(&pass, &inputs).to_vec())
     }
 }

@@ -2,8 +2,8 @@
 
 use millstream_nn::{Params, Weights};
 use millstream_schema::Field;
-use millstream_store::container::{Container, ContainerWriter};
 use millstream_store::Store;
+use millstream_store::container::{Container, ContainerWriter};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::path::Path;
@@ -45,7 +45,9 @@ pub struct Header {
 pub fn fingerprint(fields: &[Field]) -> u64 {
     let mut hash = Xxh3::new();
     for field in fields {
-        hash.update(format!("{}|{:?}|{:?}|{:?};", field.name, field.rows, field.shape, field.space).as_bytes());
+        hash.update(
+            format!("{}|{:?}|{:?}|{:?};", field.name, field.rows, field.shape, field.space).as_bytes(),
+        );
     }
     hash.digest()
 }
@@ -135,6 +137,9 @@ impl Saved {
     }
 
     fn corrupt(&self, section: &str, why: &dyn std::fmt::Display) -> Error {
-        Error::Corrupt(format!("{}: section `{section}` does not read: {why}", self.container.path().display()))
+        Error::Corrupt(format!(
+            "{}: section `{section}` does not read: {why}",
+            self.container.path().display()
+        ))
     }
 }

@@ -60,7 +60,10 @@ fn assembler() -> Assembler {
     }
     let mut items = Frame::new("items", &["item_id", "tags", "price"]);
     for i in 0..ITEMS {
-        items.push_row(i.into(), &[&format!("i{i}"), &format!("t{}|t{}", i % 3, i % 5), &format!("{}", i * 3)]);
+        items.push_row(
+            i.into(),
+            &[&format!("i{i}"), &format!("t{}|t{}", i % 3, i % 5), &format!("{}", i * 3)],
+        );
     }
     let mut positions = Frame::new("events", &["position"]);
     for p in 0..4 {
@@ -72,8 +75,10 @@ fn assembler() -> Assembler {
     fitter.observe(&[Side::Exposure], &positions).unwrap();
     let encoder = Arc::new(fitter.finish().unwrap());
     let bad = &mut Default::default();
-    let (users, items) =
-        (encoder.encode(&[Side::User], &users, bad).unwrap(), encoder.encode(&[Side::Item], &items, bad).unwrap());
+    let (users, items) = (
+        encoder.encode(&[Side::User], &users, bad).unwrap(),
+        encoder.encode(&[Side::Item], &items, bad).unwrap(),
+    );
     Assembler::new(encoder, users, items).unwrap()
 }
 
@@ -151,7 +156,12 @@ impl<M: ?Sized> Bench<M> {
     }
 
     /// One step; gives the loss before it.
-    fn step(&mut self, batch: &Batch, optimiser: &mut Optimiser, loss: impl Fn(&M, &Pass, &Inputs) -> Tensor) -> f32 {
+    fn step(
+        &mut self,
+        batch: &Batch,
+        optimiser: &mut Optimiser,
+        loss: impl Fn(&M, &Pass, &Inputs) -> Tensor,
+    ) -> f32 {
         let fields = self.assembler.encoder().fields().to_vec();
         let planned = Feeder::new(&fields).plan(&fields, batch).unwrap();
         let (value, gradients) = self.run(batch, Mode::Train, |model, pass, x| {
@@ -161,7 +171,9 @@ impl<M: ?Sized> Bench<M> {
         optimiser.step(&mut self.params, &gradients);
         for (table, id) in self.params.tables().iter().zip(self.params.table_ids()) {
             if let Some(grads) = gradients.rows(id) {
-                self.store.push_unique(self.store.table(&table.name).unwrap(), planned.keys(table), grads).unwrap();
+                self.store
+                    .push_unique(self.store.table(&table.name).unwrap(), planned.keys(table), grads)
+                    .unwrap();
             }
         }
         value
@@ -289,7 +301,10 @@ fn saved_and_reopened_rankers_score_bit_for_bit_alike() {
         let live = bench.run(&batch, Mode::Infer, |model, pass, x| model.forward(pass, x).to_vec());
         let live: Vec<f32> = live.into_iter().map(|z| 1.0 / (1.0 + (-z).exp())).collect();
         assert_eq!(scorer.score(&batch).unwrap(), live, "{name}");
-        assert!(Embedder::open(&path, bench.assembler.encoder()).is_err(), "{name}: a ranker is no retriever");
+        assert!(
+            Embedder::open(&path, bench.assembler.encoder()).is_err(),
+            "{name}: a ranker is no retriever"
+        );
     }
 }
 
@@ -337,6 +352,7 @@ fn wrong_options_name_the_nearest_one() {
         let err = ranker::build(&cfg, &shape, &mut Params::new(1)).err().unwrap().to_string();
         assert!(err.contains("did you mean `item_id`?"), "{}: {err}", def.name);
     }
-    let err = ranker::build(&ModelConfig::named("deepfn"), &shape, &mut Params::new(1)).err().unwrap().to_string();
+    let err =
+        ranker::build(&ModelConfig::named("deepfn"), &shape, &mut Params::new(1)).err().unwrap().to_string();
     assert!(err.contains("did you mean `deepfm`?"), "{err}");
 }

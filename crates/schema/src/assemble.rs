@@ -4,10 +4,8 @@
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::encode::{FIRST, GAP_BUCKETS, Ragged, fold};
-use crate::{
-    Batch, Column, Columns, Encoder, Error, EventKind, Examples, FeatureKind, History, Rows, Side,
-};
+use crate::encode::{FIRST, GAP_BUCKETS, MISSING, Ragged, fold};
+use crate::{Batch, Column, Columns, Encoder, Error, EventKind, Examples, FeatureKind, History, Rows, Side};
 
 /// Joins encoded users and items to examples.
 #[derive(Debug, Clone)]
@@ -82,6 +80,9 @@ impl Assembler {
         if let FeatureKind::Sequence { .. } = spec.kind {
             return self.sequence(place, x);
         }
+        if let FeatureKind::Match { element, events, max_len } = &spec.kind {
+            return self.matches(element, (events, *max_len), x, items);
+        }
         if let FeatureKind::Cross { of, buckets } = &spec.kind {
             return self.cross(place, (of, *buckets), x, before);
         }
@@ -128,6 +129,40 @@ impl Assembler {
         Ok(ragged.column())
     }
 
+    /// ln(1 + m) and m / L per candidate, m being how many of the L latest actions' items share the
+    /// candidate's value.
+    fn matches(
+        &self,
+        element: &str,
+        (events, max_len): (&[EventKind], usize),
+        x: &Examples,
+        items: &[u32],
+    ) -> Result<Column, Error> {
+        let column = self.encoder.field(element).and_then(|place| self.items.get(place as u32));
+        let column =
+            column.ok_or_else(|| Error::Corrupt(format!("item feature `{element}` has no column")))?;
+        let codes: Vec<u8> = events.iter().map(EventKind::code).collect();
+        let mut values = Vec::with_capacity(2 * items.len());
+        let (mut picked, mut past, mut current) = (Vec::new(), Vec::new(), None);
+        for (&item, &request) in items.iter().zip(&x.candidate_request) {
+            if current != Some(request) {
+                current = Some(request);
+                latest(&x.history, request as usize, &codes, max_len, &mut picked);
+                past.clear();
+                for &at in &picked {
+                    past.extend_from_slice(row_keys(column, x.history.item[at].min(self.no_item) as usize));
+                }
+                past.sort_unstable();
+            }
+            let own = row_keys(column, item as usize);
+            let shared: usize =
+                own.iter().filter(|&&key| key != MISSING).map(|key| count_of(&past, *key)).sum();
+            let m = shared as f32 / own.len().max(1) as f32;
+            values.extend([m.ln_1p(), m / picked.len().max(1) as f32]);
+        }
+        Ok(Column::Dense { width: 2, values })
+    }
+
     fn item_keys(&self, feature: &str) -> Result<&[u64], Error> {
         let column = self.encoder.field(feature).and_then(|place| self.items.get(place as u32));
         match column {
@@ -147,7 +182,8 @@ impl Assembler {
         let mut parts = Vec::with_capacity(of.len());
         for name in of {
             let at = self.encoder.field(name).filter(|&at| at < before.len());
-            let at = at.ok_or_else(|| Error::Corrupt(format!("cross `{}`: no field `{name}`", field.name)))?;
+            let at =
+                at.ok_or_else(|| Error::Corrupt(format!("cross `{}`: no field `{name}`", field.name)))?;
             let expand = field.rows == Rows::Candidate && self.encoder.fields()[at].rows == Rows::Request;
             parts.push((&before[at], expand));
         }
@@ -203,6 +239,12 @@ fn latest(history: &History, request: usize, codes: &[u8], max_len: usize, out: 
 pub fn gap_key(gap_ms: i64) -> u64 {
     let seconds = gap_ms.max(0) as u64 / 1000;
     FIRST + u64::from((seconds + 1).ilog2()).min(GAP_BUCKETS - 1)
+}
+
+/// How often `key` is in the sorted `keys`.
+fn count_of(keys: &[u64], key: u64) -> usize {
+    let start = keys.partition_point(|&k| k < key);
+    keys[start..].iter().take_while(|&&k| k == key).count()
 }
 
 fn row_keys(column: &Column, row: usize) -> &[u64] {

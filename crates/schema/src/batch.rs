@@ -41,9 +41,11 @@ impl Column {
     pub fn empty_like(&self) -> Self {
         match self {
             Self::Key(_) => Self::Key(Vec::new()),
-            Self::Keys { weights, .. } => {
-                Self::Keys { offsets: vec![0], keys: Vec::new(), weights: weights.as_ref().map(|_| Vec::new()) }
-            }
+            Self::Keys { weights, .. } => Self::Keys {
+                offsets: vec![0],
+                keys: Vec::new(),
+                weights: weights.as_ref().map(|_| Vec::new()),
+            },
             Self::Dense { width, .. } => Self::Dense { width: *width, values: Vec::new() },
         }
     }
@@ -88,10 +90,9 @@ impl Column {
             (Self::Dense { width: w, values: a }, Self::Dense { width: v, values: b }) if w == v => {
                 a.extend_from_slice(b);
             }
-            (
-                Self::Keys { offsets, keys, weights },
-                Self::Keys { offsets: o, keys: k, weights: w },
-            ) if weights.is_some() == w.is_some() => {
+            (Self::Keys { offsets, keys, weights }, Self::Keys { offsets: o, keys: k, weights: w })
+                if weights.is_some() == w.is_some() =>
+            {
                 let base = keys.len() as u32;
                 offsets.extend(o.iter().skip(1).map(|end| base + end));
                 keys.extend_from_slice(k);

@@ -22,7 +22,9 @@ pub fn read<T: DeserializeOwned>(path: &std::path::Path) -> Result<T, Error> {
 /// The typed form of a table that was already parsed; `place` is named in the error.
 pub fn from_table<T: DeserializeOwned>(table: &toml::Table, place: &str) -> Result<T, Error> {
     let value = toml::Value::Table(table.clone());
-    value.try_into().map_err(|e: toml::de::Error| Error::config(format!("{place}: {}", friendly(e.message()))))
+    value
+        .try_into()
+        .map_err(|e: toml::de::Error| Error::config(format!("{place}: {}", friendly(e.message()))))
 }
 
 /// serde's "unknown field `x`, expected one of `a`, `b`" with the nearest name put first.

@@ -220,13 +220,16 @@ fn fields_of(schema: &Schema, fitted: &[Fitted], index: usize, out: &mut Vec<Fie
     match &spec.kind {
         FeatureKind::Categorical { .. } => add(spec.name.clone(), rows, Shape::Key, table, size),
         FeatureKind::Numeric { transform, .. } => match transform {
-            Transform::Quantiles(_) | Transform::Edges(_) => add(spec.name.clone(), rows, Shape::Key, table, size),
+            Transform::Quantiles(_) | Transform::Edges(_) => {
+                add(spec.name.clone(), rows, Shape::Key, table, size)
+            }
             _ => add(spec.name.clone(), rows, Shape::Dense(1), None, None),
         },
         FeatureKind::Multi { .. } | FeatureKind::Text { .. } => {
             add(spec.name.clone(), rows, Shape::Keys, table, size);
         }
         FeatureKind::Dense { width, .. } => add(spec.name.clone(), rows, Shape::Dense(*width), None, None),
+        FeatureKind::Match { .. } => add(spec.name.clone(), Rows::Candidate, Shape::Dense(2), None, None),
         FeatureKind::Cross { of, .. } => {
             let (rows, shape) = cross_shape(schema, of);
             add(spec.name.clone(), rows, shape, table, size);
@@ -292,12 +295,16 @@ fn encode_column(
         (FeatureKind::Text { max_len, .. }, Fitted::Keys(numbering)) => {
             let mut ragged = Ragged::new(false);
             for row in 0..frame.rows() {
-                parse::words(frame.get(row, at)).take(*max_len).for_each(|w| ragged.push(numbering.key(&w), 1.0));
+                parse::words(frame.get(row, at))
+                    .take(*max_len)
+                    .for_each(|w| ragged.push(numbering.key(&w), 1.0));
                 ragged.end_row();
             }
             Ok(ragged.column())
         }
-        (FeatureKind::Dense { width, separator }, _) => dense_column(spec, (*width, separator), frame, at, bad),
+        (FeatureKind::Dense { width, separator }, _) => {
+            dense_column(spec, (*width, separator), frame, at, bad)
+        }
         _ => Err(Error::Corrupt(format!("feature `{}` was fitted as another kind", spec.name))),
     }
 }
@@ -325,7 +332,13 @@ fn numbers(
     Ok(out)
 }
 
-fn numeric_column(transform: &Transform, fitted: &Fitted, frame: &Frame, at: usize, numbers: Vec<f64>) -> Column {
+fn numeric_column(
+    transform: &Transform,
+    fitted: &Fitted,
+    frame: &Frame,
+    at: usize,
+    numbers: Vec<f64>,
+) -> Column {
     let dense = |f: &dyn Fn(f64) -> f64| Column::Dense {
         width: 1,
         values: numbers.iter().map(|&x| f(x) as f32).collect(),
@@ -395,7 +408,9 @@ fn dense_column(
         let found = values.len() - start;
         let problem = match parsed {
             Err(reason) => Some(reason),
-            Ok(()) if found != width && found > 0 => Some(format!("a vector of another length ({found} for {width})")),
+            Ok(()) if found != width && found > 0 => {
+                Some(format!("a vector of another length ({found} for {width})"))
+            }
             Ok(()) => None,
         };
         if let Some(reason) = problem {
@@ -436,4 +451,3 @@ impl Ragged {
         Column::Keys { offsets: self.offsets, keys: self.keys, weights: self.weights }
     }
 }
-

@@ -157,7 +157,10 @@ impl Examples {
             context: self.context.gather(if self.context.fields.is_empty() { &[] } else { requests }),
             candidate_item: if self.candidate_item.is_empty() { vec![] } else { pick(&self.candidate_item) },
             exposure: self.exposure.gather(if self.exposure.fields.is_empty() { &[] } else { &candidates }),
-            labels: candidates.iter().flat_map(|&c| self.labels[c as usize * t..][..t].iter().copied()).collect(),
+            labels: candidates
+                .iter()
+                .flat_map(|&c| self.labels[c as usize * t..][..t].iter().copied())
+                .collect(),
             tasks: t,
             weights: if self.weights.is_empty() {
                 vec![]

@@ -121,6 +121,17 @@ pub enum FeatureKind {
         /// Words beyond these are dropped.
         max_len: usize,
     },
+    /// How much of the user's last actions is like the candidate: two numbers per candidate, ln(1 + m) and
+    /// m / L, where m is the number of the last L actions' items that share the element's value with the
+    /// candidate (for several values, the mean over the candidate's values).
+    Match {
+        /// Item feature compared: categorical, bucketised, multi-valued or text.
+        element: String,
+        /// Kinds of action taken up; empty for all actions.
+        events: Vec<EventKind>,
+        /// Only the latest so many.
+        max_len: usize,
+    },
     /// The product of other features' values, hashed.
     Cross {
         /// Names of categorical, bucketised or multi-valued features declared before.
@@ -137,7 +148,7 @@ pub struct FeatureSpec {
     pub name: String,
     /// Whose property it is.
     pub side: Side,
-    /// Column read; sequences and crosses read none.
+    /// Column read; sequences, matches and crosses read none.
     pub column: String,
     /// What it is.
     pub kind: FeatureKind,
@@ -177,6 +188,7 @@ pub struct RawFeature {
     max_len: Option<usize>,
     events: Option<Vec<EventKind>>,
     elements: Option<Vec<String>>,
+    element: Option<String>,
     shared: Option<bool>,
     gap: Option<bool>,
     strength: Option<bool>,
@@ -184,7 +196,7 @@ pub struct RawFeature {
     of: Option<Vec<String>>,
 }
 
-const KINDS: [&str; 7] = ["categorical", "numeric", "multi", "sequence", "dense", "text", "cross"];
+const KINDS: [&str; 8] = ["categorical", "numeric", "multi", "sequence", "match", "dense", "text", "cross"];
 
 impl RawFeature {
     /// The keys that were written, beyond the common ones.
@@ -206,6 +218,7 @@ impl RawFeature {
             ("max_len", self.max_len.is_some()),
             ("events", self.events.is_some()),
             ("elements", self.elements.is_some()),
+            ("element", self.element.is_some()),
             ("shared", self.shared.is_some()),
             ("gap", self.gap.is_some()),
             ("strength", self.strength.is_some()),
@@ -221,10 +234,19 @@ impl RawFeature {
             "categorical" => &["column", "table", "encoding", "min_count", "max_size", "buckets", "default"],
             "numeric" => &["column", "table", "transform", "bins", "edges", "default"],
             "multi" => &[
-                "column", "table", "pool", "encoding", "min_count", "max_size", "buckets", "separator",
-                "weight_separator", "max_len",
+                "column",
+                "table",
+                "pool",
+                "encoding",
+                "min_count",
+                "max_size",
+                "buckets",
+                "separator",
+                "weight_separator",
+                "max_len",
             ],
             "sequence" => &["pool", "events", "max_len", "elements", "shared", "gap", "strength"],
+            "match" => &["element", "events", "max_len"],
             "dense" => &["column", "width", "separator"],
             "text" => &["column", "table", "pool", "buckets", "max_len"],
             _ => &["table", "of", "buckets", "pool"],
@@ -252,6 +274,10 @@ impl RawFeature {
         let side = match (&kind, self.side) {
             (FeatureKind::Sequence { .. }, None | Some(Side::User)) => Side::User,
             (FeatureKind::Sequence { .. }, Some(_)) => return self.fail("a sequence is of side \"user\""),
+            (FeatureKind::Match { .. }, None) => Side::Context,
+            (FeatureKind::Match { .. }, Some(_)) => {
+                return self.fail("a match is between user and item; leave `side` out");
+            }
             (FeatureKind::Cross { .. }, None) => Side::Context,
             (FeatureKind::Cross { .. }, Some(_)) => {
                 return self.fail("a cross takes its side from the features it is made of; leave `side` out");
@@ -275,7 +301,9 @@ impl RawFeature {
                 encoding: self.encoding()?,
                 default: self.default.as_ref().map(text_of),
             },
-            "numeric" => FeatureKind::Numeric { transform: self.transform()?, default: self.number_default()? },
+            "numeric" => {
+                FeatureKind::Numeric { transform: self.transform()?, default: self.number_default()? }
+            }
             "multi" => FeatureKind::Multi {
                 encoding: self.encoding()?,
                 separator: self.separator.clone().unwrap_or_else(|| "|".into()),
@@ -292,6 +320,14 @@ impl RawFeature {
                 shared: self.shared.unwrap_or(true),
                 gap: self.gap.unwrap_or(false),
                 strength: self.strength.unwrap_or(false),
+            },
+            "match" => FeatureKind::Match {
+                element: match &self.element {
+                    Some(e) => e.clone(),
+                    None => return self.fail("key `element` is missing: the name of an item feature"),
+                },
+                events: self.events.clone().unwrap_or_default(),
+                max_len: self.positive("max_len", self.max_len, 50)?,
             },
             "dense" => FeatureKind::Dense {
                 width: match self.width {
@@ -331,7 +367,9 @@ impl RawFeature {
     fn encoding(&self) -> Result<Encoding, Error> {
         match self.encoding.as_deref().unwrap_or("vocab") {
             "vocab" if self.buckets.is_some() => self.fail("`buckets` goes with encoding = \"hash\""),
-            "vocab" => Ok(Encoding::Vocab { min_count: self.min_count.unwrap_or(1), max_size: self.max_size }),
+            "vocab" => {
+                Ok(Encoding::Vocab { min_count: self.min_count.unwrap_or(1), max_size: self.max_size })
+            }
             "hash" if self.min_count.is_some() || self.max_size.is_some() => {
                 self.fail("`min_count` and `max_size` go with encoding = \"vocab\"")
             }
@@ -390,6 +428,7 @@ impl Schema {
             match &feature.kind {
                 FeatureKind::Cross { of, .. } => check_cross(feature, of, &features[..i])?,
                 FeatureKind::Sequence { elements, .. } => check_elements(feature, elements, &features)?,
+                FeatureKind::Match { element, .. } => check_match(feature, element, &features)?,
                 _ => {}
             }
             check_table(feature, &features[..i])?;
@@ -429,7 +468,8 @@ impl FeatureSpec {
         let mut names = vec![self.name.clone()];
         if let FeatureKind::Sequence { elements, gap, .. } = &self.kind {
             let gap = gap.then_some("gap");
-            names.extend(elements.iter().map(String::as_str).chain(gap).map(|e| format!("{}.{e}", self.name)));
+            names
+                .extend(elements.iter().map(String::as_str).chain(gap).map(|e| format!("{}.{e}", self.name)));
         }
         names
     }
@@ -444,14 +484,19 @@ impl FeatureSpec {
                 Some(Numbers::Values(Encoding::Hash { buckets: *buckets }))
             }
             FeatureKind::Numeric { transform: Transform::Edges(edges), .. } => Some(Numbers::Edges(edges)),
-            FeatureKind::Numeric { transform: Transform::Quantiles(_), .. } => Some(Numbers::Quantiles(&self.name)),
+            FeatureKind::Numeric { transform: Transform::Quantiles(_), .. } => {
+                Some(Numbers::Quantiles(&self.name))
+            }
             _ => None,
         }
     }
 
-    /// Whether the feature reads a column (sequences and crosses read none).
+    /// Whether the feature reads a column (sequences, matches and crosses read none).
     pub fn reads_column(&self) -> bool {
-        !matches!(self.kind, FeatureKind::Sequence { .. } | FeatureKind::Cross { .. })
+        !matches!(
+            self.kind,
+            FeatureKind::Sequence { .. } | FeatureKind::Match { .. } | FeatureKind::Cross { .. }
+        )
     }
 }
 
@@ -459,12 +504,42 @@ impl FeatureSpec {
 fn check_table(feature: &FeatureSpec, before: &[FeatureSpec]) -> Result<(), Error> {
     let shares = |f: &&FeatureSpec| f.table == feature.table && f.numbering().is_some();
     match (feature.numbering(), before.iter().find(shares)) {
-        (Some(mine), Some(other)) if Some(&mine) != other.numbering().as_ref() => Err(Error::config(format!(
-            "feature `{}` shares table `{}` with `{}` but numbers its values in another way; give both the same \
+        (Some(mine), Some(other)) if Some(&mine) != other.numbering().as_ref() => {
+            Err(Error::config(format!(
+                "feature `{}` shares table `{}` with `{}` but numbers its values in another way; give both the same \
              `encoding`, `min_count`, `max_size`, `buckets` or `edges`",
-            feature.name, feature.table, other.name
-        ))),
+                feature.name, feature.table, other.name
+            )))
+        }
         _ => Ok(()),
+    }
+}
+
+/// Whether the feature has embedding keys of its own.
+fn has_keys(feature: &FeatureSpec) -> bool {
+    match &feature.kind {
+        FeatureKind::Categorical { .. } | FeatureKind::Multi { .. } | FeatureKind::Text { .. } => true,
+        FeatureKind::Numeric { transform, .. } => {
+            matches!(transform, Transform::Quantiles(_) | Transform::Edges(_))
+        }
+        _ => false,
+    }
+}
+
+fn check_match(feature: &FeatureSpec, element: &str, all: &[FeatureSpec]) -> Result<(), Error> {
+    let items = all.iter().filter(|f| f.side == Side::Item);
+    let valid: Vec<&str> = items.clone().map(|f| f.name.as_str()).collect();
+    match items.clone().find(|f| f.name == element) {
+        Some(part) if has_keys(part) => Ok(()),
+        Some(_) => Err(Error::config(format!(
+            "feature `{}`: `{element}` has no keys to compare; bucketise it first",
+            feature.name
+        ))),
+        None => Err(Error::config(format!(
+            "feature `{}`: {}",
+            feature.name,
+            suggest::unknown("item feature", element, valid.iter().copied())
+        ))),
     }
 }
 
@@ -478,14 +553,7 @@ fn check_cross(feature: &FeatureSpec, of: &[String], before: &[FeatureSpec]) -> 
                 suggest::unknown("feature", name, valid.iter().copied())
             ))
         })?;
-        let keyed = match &part.kind {
-            FeatureKind::Categorical { .. } | FeatureKind::Multi { .. } | FeatureKind::Text { .. } => true,
-            FeatureKind::Numeric { transform, .. } => {
-                matches!(transform, Transform::Quantiles(_) | Transform::Edges(_))
-            }
-            _ => false,
-        };
-        if !keyed {
+        if !has_keys(part) {
             return Err(Error::config(format!(
                 "feature `{}`: `{name}` has no keys to cross; bucketise it first",
                 feature.name
@@ -540,7 +608,7 @@ mod tests {
     #[test]
     fn every_kind_is_read() {
         let schema: Schema = include_str!("../tests/every_kind.toml").parse().unwrap();
-        assert_eq!(schema.features.len(), 12);
+        assert_eq!(schema.features.len(), 13);
         assert_eq!(schema.columns(Side::User), ["user_id", "age"]);
     }
 

@@ -153,10 +153,13 @@ impl State {
                 let deviation = if variance > 1e-24 { variance.sqrt() } else { 1.0 };
                 Fitted::Scale { mean, deviation }
             }
-            (Self::Sample { kept, .. }, FeatureKind::Numeric { transform: Transform::Quantiles(bins), .. }) => {
-                Fitted::Edges(quantiles(kept, *bins))
+            (
+                Self::Sample { kept, .. },
+                FeatureKind::Numeric { transform: Transform::Quantiles(bins), .. },
+            ) => Fitted::Edges(quantiles(kept, *bins)),
+            (_, FeatureKind::Numeric { transform: Transform::Edges(edges), .. }) => {
+                Fitted::Edges(edges.clone())
             }
-            (_, FeatureKind::Numeric { transform: Transform::Edges(edges), .. }) => Fitted::Edges(edges.clone()),
             _ => Fitted::Nothing,
         }
     }
@@ -208,8 +211,7 @@ fn vocabulary(counts: RapidHashMap<Box<str>, u64>, encoding: &Encoding) -> IdMap
 /// Distinct inner edges of `bins` equally filled buckets.
 fn quantiles(mut kept: Vec<f64>, bins: usize) -> Vec<f64> {
     kept.sort_unstable_by(f64::total_cmp);
-    let mut edges: Vec<f64> =
-        (1..bins).filter_map(|i| kept.get(kept.len() * i / bins).copied()).collect();
+    let mut edges: Vec<f64> = (1..bins).filter_map(|i| kept.get(kept.len() * i / bins).copied()).collect();
     edges.dedup();
     edges
 }

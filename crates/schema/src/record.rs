@@ -32,9 +32,7 @@ pub fn frame_of(records: &[Record], columns: &[String], id_column: &str, source:
     let mut cells: Vec<&str> = Vec::with_capacity(columns.len());
     for (row, record) in records.iter().enumerate() {
         cells.clear();
-        cells.extend(columns.iter().map(|c| {
-            if c == id_column { record.id.as_str() } else { record.get(c) }
-        }));
+        cells.extend(columns.iter().map(|c| if c == id_column { record.id.as_str() } else { record.get(c) }));
         frame.push_row(row as u64 + 1, &cells);
     }
     frame

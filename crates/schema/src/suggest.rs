@@ -16,11 +16,7 @@ pub fn nearest<'a>(got: &str, valid: impl IntoIterator<Item = &'a str>) -> Optio
 }
 
 /// "unknown `what` `got`", with the nearest valid name or, when none is near, all of them.
-pub fn unknown<'a>(
-    what: &str,
-    got: &str,
-    valid: impl IntoIterator<Item = &'a str> + Clone,
-) -> String {
+pub fn unknown<'a>(what: &str, got: &str, valid: impl IntoIterator<Item = &'a str> + Clone) -> String {
     if let Some(name) = nearest(got, valid.clone()) {
         return format!("unknown {what} `{got}`; did you mean `{name}`?");
     }

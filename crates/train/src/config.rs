@@ -163,7 +163,8 @@ impl TrainConfig {
                 return Err(key_error(key, "above 0", n));
             }
         }
-        for (key, n) in [("evaluate_every", self.evaluate_every), ("checkpoint_every", self.checkpoint_every)] {
+        for (key, n) in [("evaluate_every", self.evaluate_every), ("checkpoint_every", self.checkpoint_every)]
+        {
             if n == Some(0) {
                 return Err(key_error(key, "above 0", 0));
             }

@@ -5,7 +5,9 @@ use millstream_models::ranker::{self, Labels, Shape};
 use millstream_models::retriever::{self, Targets};
 use millstream_models::snapshot::{Header, Role, fingerprint};
 use millstream_models::{ModelConfig, RANKERS, RETRIEVERS, Ranker, Retriever, serving};
-use millstream_nn::{DenseOptim, Gradients, Inputs, Mode, OptimState, Optimiser, Params, Pass, Tensor, Weights};
+use millstream_nn::{
+    DenseOptim, Gradients, Inputs, Mode, OptimState, Optimiser, Params, Pass, Tensor, Weights,
+};
 use millstream_schema::{Batch, Encoder, Field, suggest};
 use millstream_store::{RowInit, RowOptim, Rows, RowsMut, Store, TableConfig, TableId};
 use std::sync::Arc;
@@ -69,7 +71,12 @@ struct OwnedSetting {
 /// # Errors
 /// No such model; names the nearest.
 pub fn role_of(name: &str) -> Result<Role, Error> {
-    let names = || RANKERS.iter().map(|d| (d.name, Role::Ranker)).chain(RETRIEVERS.iter().map(|d| (d.name, Role::Retriever)));
+    let names = || {
+        RANKERS
+            .iter()
+            .map(|d| (d.name, Role::Ranker))
+            .chain(RETRIEVERS.iter().map(|d| (d.name, Role::Retriever)))
+    };
     names().find(|(n, _)| *n == name).map(|(_, role)| role).ok_or_else(|| {
         let valid: Vec<&str> = names().map(|(n, _)| n).collect();
         Error::Config(suggest::unknown("model", name, valid.iter().copied()))
@@ -100,7 +107,8 @@ impl Learner {
     fn build(setting: &Setting<'_>, mut params: Params, store: Option<Store>) -> Result<Self, Error> {
         setting.training.check()?;
         let fields: Arc<[Field]> = setting.encoder.fields().into();
-        let shape = Shape { fields: &fields, sides: &serving::sides(setting.encoder), tasks: setting.tasks.len() };
+        let shape =
+            Shape { fields: &fields, sides: &serving::sides(setting.encoder), tasks: setting.tasks.len() };
         let model = match role_of(&setting.model.name)? {
             Role::Ranker => Model::Ranker(ranker::build(setting.model, &shape, &mut params)?),
             Role::Retriever => Model::Retriever(retriever::build(setting.model, &shape, &mut params)?),

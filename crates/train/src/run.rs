@@ -184,7 +184,10 @@ impl Run<'_> {
     fn score(&self, metrics: &Metrics) -> Result<f64, Error> {
         let key = match &self.config.monitor {
             Some(key) => key.as_str(),
-            None => ["auc", "recall@50", "logloss"].into_iter().find(|k| metrics.contains_key(*k)).unwrap_or("auc"),
+            None => ["auc", "recall@50", "logloss"]
+                .into_iter()
+                .find(|k| metrics.contains_key(*k))
+                .unwrap_or("auc"),
         };
         let value = metrics.get(key).copied().ok_or_else(|| {
             let valid: Vec<&str> = metrics.keys().map(String::as_str).collect();

@@ -16,13 +16,19 @@ use crate::{Failure, Global, Verdict, output, preparing, presets, recipe};
 #[derive(Subcommand)]
 pub enum Command {
     /// Make a synthetic world with known truth and write its logs.
-    #[command(after_help = "Examples:\n  millstream data synth --out world\n  millstream data synth --out small --users 500 --items 2000 --exposures 50000 --seed 7")]
+    #[command(
+        after_help = "Examples:\n  millstream data synth --out world\n  millstream data synth --out small --users 500 --items 2000 --exposures 50000 --seed 7"
+    )]
     Synth(SynthOptions),
     /// What is in a log file: columns, types, missing and suspicious values, features to start from.
-    #[command(after_help = "Examples:\n  millstream data inspect events.csv.gz\n  millstream data inspect ratings.dat --delimiter :: --columns user,item,rating,time")]
+    #[command(
+        after_help = "Examples:\n  millstream data inspect events.csv.gz\n  millstream data inspect ratings.dat --delimiter :: --columns user,item,rating,time"
+    )]
     Inspect(InspectOptions),
     /// Turn log files into the prepared form that training streams.
-    #[command(after_help = "Examples:\n  millstream data prepare world --out world/prepared            a folder that holds dataset.toml\n  millstream data prepare my/dataset.toml --data . --out prepared --strict\n  millstream data prepare frappe_deepfm --data ROOT --out prepared   the data of a recipe")]
+    #[command(
+        after_help = "Examples:\n  millstream data prepare world --out world/prepared            a folder that holds dataset.toml\n  millstream data prepare my/dataset.toml --data . --out prepared --strict\n  millstream data prepare frappe_deepfm --data ROOT --out prepared   the data of a recipe"
+    )]
     Prepare(PrepareOptions),
 }
 

@@ -142,11 +142,16 @@ fn fresh(dir: &Path) -> Result<RunDir, Failure> {
         std::fs::remove_dir_all(dir).map_err(io)?;
     }
     std::fs::create_dir_all(dir).map_err(io)?;
-    std::fs::write(dir.join(MARK), "made by `millstream quickstart`, which may replace this folder\n").map_err(io)?;
+    std::fs::write(dir.join(MARK), "made by `millstream quickstart`, which may replace this folder\n")
+        .map_err(io)?;
     Ok(RunDir(dir.to_owned()))
 }
 
-fn make_world(options: &Options, dir: &RunDir, global: &Global) -> Result<(PathBuf, DatasetConfig, World), Failure> {
+fn make_world(
+    options: &Options,
+    dir: &RunDir,
+    global: &Global,
+) -> Result<(PathBuf, DatasetConfig, World), Failure> {
     let default = WorldConfig::default();
     let wanted = WorldConfig {
         users: options.users.unwrap_or(default.users),
@@ -208,7 +213,15 @@ fn table(
     add("popularity", &popular(&chain, &users));
     let item_cf = chain.pipeline.resources().item_cf.clone().ok_or("ItemCF is missing from the chain")?;
     add("ItemCF", &measure::item_cf_lists(prepared, &item_cf, &users, LIST));
-    add("two-tower", &eval::retriever_lists(&*chain.embedder, &prepared.assembler, &measure::rules(prepared, &users), LIST)?);
+    add(
+        "two-tower",
+        &eval::retriever_lists(
+            &*chain.embedder,
+            &prepared.assembler,
+            &measure::rules(prepared, &users),
+            LIST,
+        )?,
+    );
     add("full chain", &full_chain(&chain, &users)?);
     if let Some(world) = world {
         add("oracle", &oracle(world, prepared, &users));
@@ -231,7 +244,12 @@ fn full_chain(chain: &Chain, users: &EvalUsers) -> Result<Vec<Vec<u32>>, Failure
         .map(|place| Request {
             history: users.history.span(place).map(|at| users.history.action(at)).collect(),
             seen: Arc::new(users.seen.row(place).iter().copied().collect()),
-            ..Request::new(chain.prepared.users.name(users.users[place]), users.users[place], users.time_ms[place], LIST)
+            ..Request::new(
+                chain.prepared.users.name(users.users[place]),
+                users.users[place],
+                users.time_ms[place],
+                LIST,
+            )
         })
         .collect();
     let feeds = chain.pipeline.recommend_batch(&requests)?;
@@ -252,7 +270,9 @@ fn oracle(world: &World, prepared: &Prepared, users: &EvalUsers) -> Vec<Vec<u32>
     (0..users.users.len())
         .into_par_iter()
         .map(|place| {
-            let Some(user) = world.user_row(prepared.users.name(users.users[place])) else { return Vec::new() };
+            let Some(user) = world.user_row(prepared.users.name(users.users[place])) else {
+                return Vec::new();
+            };
             let keep = |item: u32| row_of.get(&item).is_some_and(|&row| rules.allows(place, row));
             let best = world.best(user, users.time_ms[place], LIST, keep);
             best.iter().filter_map(|(item, _)| row_of.get(item).copied()).collect()
@@ -265,7 +285,9 @@ fn true_rate(world: &World, prepared: &Prepared, users: &EvalUsers, lists: &[Vec
     let rows = world_rows(world, prepared);
     let rate = |place: usize| -> f64 {
         let Some(user) = world.user_row(prepared.users.name(users.users[place])) else { return 0.0 };
-        let of = |item: &u32| rows[*item as usize].map_or(0.0, |i| world.click_probability(user, i, users.time_ms[place]));
+        let of = |item: &u32| {
+            rows[*item as usize].map_or(0.0, |i| world.click_probability(user, i, users.time_ms[place]))
+        };
         lists[place].iter().take(10).map(of).sum::<f64>() / 10.0
     };
     (0..lists.len()).into_par_iter().map(rate).sum::<f64>() / lists.len().max(1) as f64

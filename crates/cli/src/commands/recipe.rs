@@ -178,7 +178,12 @@ fn item_cf(recipe: &Recipe, prepared: &Prepared) -> Result<Reached, Failure> {
     let users = prepared.eval_users(Split::Test, recipe.evaluate.users, measure::EVAL_SEED)?;
     let k = &recipe.evaluate.k;
     let lists = measure::item_cf_lists(prepared, &model, &users, k.iter().copied().max().unwrap_or(0));
-    Ok(Reached { test: eval::lists(&users, &lists, k, prepared.items.len()), valid: None, rows, train_seconds })
+    Ok(Reached {
+        test: eval::lists(&users, &lists, k, prepared.items.len()),
+        valid: None,
+        rows,
+        train_seconds,
+    })
 }
 
 fn print_table(recipe: &Recipe, reached: &Reached) {

@@ -71,14 +71,19 @@ pub fn run(options: Options, global: &Global) -> Result<Verdict, Failure> {
         }));
         return Ok(Verdict::Done);
     }
-    let keys: Vec<&String> = outcome.evaluations.first().map(|e| e.metrics.keys().collect()).unwrap_or_default();
-    let header: Vec<&str> = ["epoch", "steps", "loss"].into_iter().chain(keys.iter().map(|k| k.as_str())).collect();
+    let keys: Vec<&String> =
+        outcome.evaluations.first().map(|e| e.metrics.keys().collect()).unwrap_or_default();
+    let header: Vec<&str> =
+        ["epoch", "steps", "loss"].into_iter().chain(keys.iter().map(|k| k.as_str())).collect();
     let rows: Vec<Vec<String>> = outcome
         .evaluations
         .iter()
         .map(|e| {
             let figures = keys.iter().map(|k| output::figure(e.metrics.get(*k).copied()));
-            [(e.epoch + 1).to_string(), e.step.to_string(), format!("{:.5}", e.loss)].into_iter().chain(figures).collect()
+            [(e.epoch + 1).to_string(), e.step.to_string(), format!("{:.5}", e.loss)]
+                .into_iter()
+                .chain(figures)
+                .collect()
         })
         .collect();
     output::line(output::table(&header, &rows).trim_end());

@@ -115,7 +115,9 @@ pub(super) fn schema(
             return fail(format!("feature `{name}`: sequences have no columns of side context or exposure"));
         }
         match &feature.kind {
-            FeatureKind::Sequence { max_len, .. } if *max_len > x.max_history => {
+            FeatureKind::Sequence { max_len, .. } | FeatureKind::Match { max_len, .. }
+                if *max_len > x.max_history =>
+            {
                 return fail(format!(
                     "feature `{name}`: max_len = {max_len} is beyond [examples] max_history = {}",
                     x.max_history
@@ -129,9 +131,9 @@ pub(super) fn schema(
 
 fn table_feature(feature: &FeatureSpec, tasks: &[Task]) -> Result<(), Error> {
     let name = &feature.name;
-    if matches!(feature.kind, FeatureKind::Sequence { .. }) {
+    if matches!(feature.kind, FeatureKind::Sequence { .. } | FeatureKind::Match { .. }) {
         return fail(format!(
-            "feature `{name}`: a table holds no histories for a sequence; use kind \"multi\""
+            "feature `{name}`: a table holds no histories for a sequence or a match; use kind \"multi\""
         ));
     }
     let is_label = |t: &&Task| matches!(t, Task::Column { column, .. } if *column == feature.column);

@@ -127,9 +127,11 @@ impl Column {
         if self.share(self.iso) >= 0.95 {
             return Guess::Timestamp { unit: "iso", from: self.first_day.clone(), to: self.last_day.clone() };
         }
-        self.list().unwrap_or_else(|| {
-            if self.share(self.words) > 3.0 { Guess::Text } else { Guess::Category }
-        })
+        self.list().unwrap_or_else(
+            || {
+                if self.share(self.words) > 3.0 { Guess::Text } else { Guess::Category }
+            },
+        )
     }
 
     /// Times, if every number lies between 1995 and 2040 in one unit.
@@ -170,7 +172,10 @@ impl Column {
         if (0.5..1.0).contains(&mixed) {
             let odd = self.filled - self.numbers;
             let s = if odd == 1 { " is" } else { "s are" };
-            out.push(format!("column `{name}` has mixed types: {odd} of {} cell{s} not a number", self.filled));
+            out.push(format!(
+                "column `{name}` has mixed types: {odd} of {} cell{s} not a number",
+                self.filled
+            ));
         }
         if self.padded > 0 {
             out.push(format!("column `{name}` has {} cells with white space around the value", self.padded));
@@ -185,7 +190,8 @@ impl Column {
             mean: self.sum / self.numbers as f64,
             max: self.max,
         });
-        let mut top: Vec<(String, u64)> = self.counts.into_values().map(|(v, n)| (v.into_string(), n)).collect();
+        let mut top: Vec<(String, u64)> =
+            self.counts.into_values().map(|(v, n)| (v.into_string(), n)).collect();
         top.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         top.truncate(5);
         let missing = (rows - self.filled) as f64 / rows.max(1) as f64;

@@ -149,7 +149,12 @@ fn observe(frame: &Frame, columns: &mut [Column], whole_rows: &mut Distinct) {
     hashes.into_iter().for_each(|hash| whole_rows.take(hash));
 }
 
-fn report(path: &Path, (rows, complete): (u64, bool), columns: Vec<Column>, whole_rows: &Distinct) -> Inspection {
+fn report(
+    path: &Path,
+    (rows, complete): (u64, bool),
+    columns: Vec<Column>,
+    whole_rows: &Distinct,
+) -> Inspection {
     let (different, exact) = whole_rows.count();
     // An estimate is off by about 0.8 %: below 3 % it says nothing.
     let repeated = rows.saturating_sub(different);

@@ -17,14 +17,23 @@ pub(super) fn features(columns: &[ColumnReport], rows: u64) -> String {
         let comment = match &column.guess {
             Guess::Empty => Some("it is empty".into()),
             _ if column.distinct == 1 && rows > 1 => Some("it is constant".into()),
-            Guess::Timestamp { unit, .. } if *unit == "ns" => Some("a time in nanoseconds: convert it to ms".into()),
-            Guess::Timestamp { unit, .. } => Some(format!("a time: time = {{ column = {name}, unit = \"{unit}\" }}")),
+            Guess::Timestamp { unit, .. } if *unit == "ns" => {
+                Some("a time in nanoseconds: convert it to ms".into())
+            }
+            Guess::Timestamp { unit, .. } => {
+                Some(format!("a time: time = {{ column = {name}, unit = \"{unit}\" }}"))
+            }
             _ if is_label(column) => Some(format!("only 0 and 1, a label perhaps: [[task]] column = {name}")),
             _ => None,
         };
         let done = match comment {
             Some(comment) => writeln!(out, "# {name}: {comment}\n"),
-            None => writeln!(out, "[[feature]]\nname = {name}\nside = \"{}\"\n{}", side(&column.name), kind(column)),
+            None => writeln!(
+                out,
+                "[[feature]]\nname = {name}\nside = \"{}\"\n{}",
+                side(&column.name),
+                kind(column)
+            ),
         };
         debug_assert!(done.is_ok());
     }
@@ -59,7 +68,8 @@ fn kind(column: &ColumnReport) -> String {
     let categorical =
         if many { "kind = \"categorical\"\nencoding = \"hash\"\n" } else { "kind = \"categorical\"\n" };
     let name = column.name.to_lowercase();
-    let is_id = name == "id" || name.ends_with("_id") || name.ends_with("id") && column.guess == Guess::Integer;
+    let is_id =
+        name == "id" || name.ends_with("_id") || name.ends_with("id") && column.guess == Guess::Integer;
     match &column.guess {
         Guess::Number => number(column),
         Guess::Integer if column.distinct > FEW && !is_id => number(column),

@@ -17,7 +17,10 @@ fn sample() -> String {
         let mixed = if i % 10 == 0 { "oops" } else { "3" };
         let (when, day) = (1_700_000_000 + i * 86_400, 1 + i % 28);
         let price = f64::from(i) / 4.0;
-        text += &format!("u{i},{price},{when},2024-02-{day:02},{tags},a film of {i} words,{},k,{mixed},\n", i % 2);
+        text += &format!(
+            "u{i},{price},{when},2024-02-{day:02},{tags},a film of {i} words,{},k,{mixed},\n",
+            i % 2
+        );
     }
     text
 }

@@ -34,8 +34,15 @@ impl Delimited {
             (Separator::Byte(byte), FileFormat::Csv) => Some(*byte),
             _ => None,
         };
-        let mut reader =
-            Self { lines, separator, quoted, width: 0, columns: vec![], places: None, record: Record::default() };
+        let mut reader = Self {
+            lines,
+            separator,
+            quoted,
+            width: 0,
+            columns: vec![],
+            places: None,
+            record: Record::default(),
+        };
         let header = kind == FileFormat::Recbole || format.header.unwrap_or(format.columns.is_none());
         if header {
             reader.take_header(kind)?;
@@ -112,7 +119,10 @@ impl Delimited {
             }
             let place = self.lines.place(self.lines.line());
             if self.lines.text().len() > super::MAX_LINE {
-                return Err(Error::input(place, "a quoted cell is longer than 16 MiB; is a `\"` not closed?"));
+                return Err(Error::input(
+                    place,
+                    "a quoted cell is longer than 16 MiB; is a `\"` not closed?",
+                ));
             }
             if !self.lines.extend()? {
                 return Err(Error::input(place, "a quoted cell is not closed before the end of the file"));
@@ -196,7 +206,13 @@ impl FrameReader for Delimited {
 }
 
 #[inline]
-fn push<'a>(frame: &mut Frame, line: u64, cells: &[&'a str], places: Option<&[usize]>, picked: &mut Vec<&'a str>) {
+fn push<'a>(
+    frame: &mut Frame,
+    line: u64,
+    cells: &[&'a str],
+    places: Option<&[usize]>,
+    picked: &mut Vec<&'a str>,
+) {
     match places {
         None => frame.push_row(line, cells),
         Some(places) => {

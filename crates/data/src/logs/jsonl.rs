@@ -124,7 +124,8 @@ impl FrameReader for Jsonl {
             if let Err(reason) = self.row.take(line, &self.places, self.named) {
                 return Err(Error::input(self.lines.place(number), reason));
             }
-            let cells: Vec<&str> = self.row.spans.iter().map(|&(start, end)| &self.row.text[start..end]).collect();
+            let cells: Vec<&str> =
+                self.row.spans.iter().map(|&(start, end)| &self.row.text[start..end]).collect();
             frame.push_row(number, &cells);
         }
         Ok(max_rows)

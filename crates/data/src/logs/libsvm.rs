@@ -65,7 +65,10 @@ fn parse<'a>(line: &'a str, features: &mut String) -> Result<Option<(&'a str, &'
     let mut words = line.split('#').next().unwrap_or("").split_ascii_whitespace();
     let Some(label) = words.next() else { return Ok(None) };
     if label.parse::<f64>().is_err() {
-        return Err(format!("the label `{}` is not a number", millstream_schema::parse::short(label).trim_matches('`')));
+        return Err(format!(
+            "the label `{}` is not a number",
+            millstream_schema::parse::short(label).trim_matches('`')
+        ));
     }
     let mut qid = "";
     for word in words {

@@ -101,7 +101,10 @@ impl Lines {
             let end = memrchr(b'\n', &bytes[kept..]).map(|i| kept + i + 1);
             if end.is_none() && bytes.len() - kept > MAX_LINE {
                 let line = self.line + memchr::memchr_iter(b'\n', &bytes[..kept]).count() as u64;
-                return Err(Error::input(self.place(line), "the line is longer than 16 MiB; is this a text file?"));
+                return Err(Error::input(
+                    self.place(line),
+                    "the line is longer than 16 MiB; is this a text file?",
+                ));
             }
             if let (Some(end), false) = (end, self.ended) {
                 self.rest.extend_from_slice(&bytes[end..]);
@@ -137,7 +140,9 @@ impl Lines {
         }
         self.text = match String::from_utf8(bytes) {
             Ok(text) => text,
-            Err(e) => return bad(e.utf8_error().valid_up_to(), e.as_bytes(), "bytes that are no UTF-8 character"),
+            Err(e) => {
+                return bad(e.utf8_error().valid_up_to(), e.as_bytes(), "bytes that are no UTF-8 character");
+            }
         };
         if self.line == 1 && self.text.starts_with('\u{feff}') {
             self.at = '\u{feff}'.len_utf8();

@@ -110,7 +110,8 @@ pub struct LogFormat {
 /// ```
 pub fn open(path: &Path, format: &LogFormat) -> Result<Box<dyn FrameReader>, Error> {
     let opened = source::open(path)?;
-    let kind = format.format.unwrap_or_else(|| if opened.parquet { FileFormat::Parquet } else { by_name(path) });
+    let kind =
+        format.format.unwrap_or_else(|| if opened.parquet { FileFormat::Parquet } else { by_name(path) });
     refuse_odd_keys(path, kind, format)?;
     if kind == FileFormat::Parquet {
         return Ok(Box::new(parquet::Parquet::open(path, opened, format)?));
@@ -130,7 +131,8 @@ pub fn open(path: &Path, format: &LogFormat) -> Result<Box<dyn FrameReader>, Err
 /// The format that a file's name stands for.
 fn by_name(path: &Path) -> FileFormat {
     let name = path.file_name().map(|n| n.to_string_lossy().to_lowercase()).unwrap_or_default();
-    let plain = [".gz", ".gzip", ".zst", ".zstd"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
+    let plain =
+        [".gz", ".gzip", ".zst", ".zstd"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
     match plain.rsplit_once('.').map_or("", |(_, end)| end) {
         "csv" => FileFormat::Csv,
         "tsv" => FileFormat::Tsv,
@@ -151,7 +153,8 @@ fn refuse_odd_keys(path: &Path, kind: FileFormat, format: &LogFormat) -> Result<
         Some(columns) => refuse_twins(&format!("{}: `columns`", path.display()), columns)?,
         None => {}
     }
-    let delimited = matches!(kind, FileFormat::Csv | FileFormat::Tsv | FileFormat::Text | FileFormat::Recbole);
+    let delimited =
+        matches!(kind, FileFormat::Csv | FileFormat::Tsv | FileFormat::Text | FileFormat::Recbole);
     let odd = match format {
         LogFormat { delimiter: Some(_), .. } if !delimited || kind == FileFormat::Recbole => "delimiter",
         LogFormat { header: Some(_), .. } if !delimited || kind == FileFormat::Recbole => "header",

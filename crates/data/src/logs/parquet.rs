@@ -36,7 +36,10 @@ impl Parquet {
     pub(super) fn open(path: &Path, opened: Opened, format: &LogFormat) -> Result<Self, Error> {
         let source = path.display().to_string();
         if opened.coding != Coding::Plain {
-            return Err(Error::input(source, "a Parquet file cannot be read through gzip or zstd; unpack it first"));
+            return Err(Error::input(
+                source,
+                "a Parquet file cannot be read through gzip or zstd; unpack it first",
+            ));
         }
         if !opened.parquet {
             return Err(Error::corrupt(path, "not a Parquet file (it does not begin with `PAR1`)"));
@@ -67,8 +70,9 @@ impl Parquet {
         let batch = batch.map_err(|e| fault(&self.path, &e))?;
         for ((way, cells), name) in self.ways.iter().zip(&mut self.cells).zip(&self.columns) {
             cells.clear();
-            append_member(&batch, way, cells)
-                .map_err(|e| Error::corrupt(&self.path, format!("column `{name}` after row {}: {e}", self.line)))?;
+            append_member(&batch, way, cells).map_err(|e| {
+                Error::corrupt(&self.path, format!("column `{name}` after row {}: {e}", self.line))
+            })?;
         }
         (self.rows, self.at) = (batch.num_rows(), 0);
         Ok(true)

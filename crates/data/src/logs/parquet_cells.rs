@@ -4,7 +4,8 @@ use std::fmt::{Display, Write};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
-    Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type,
+    UInt64Type,
 };
 use arrow_array::{Array, ArrowPrimitiveType, OffsetSizeTrait};
 use arrow_cast::cast;
@@ -70,7 +71,8 @@ impl Text {
     /// Binary cells that are text, as some writers store strings.
     fn bytes<'a>(&mut self, values: impl Iterator<Item = Option<&'a [u8]>>) -> Result<(), String> {
         for value in values {
-            let text = std::str::from_utf8(value.unwrap_or(b"")).map_err(|_| "binary values that are not UTF-8 text")?;
+            let text = std::str::from_utf8(value.unwrap_or(b""))
+                .map_err(|_| "binary values that are not UTF-8 text")?;
             self.push(text);
         }
         Ok(())
@@ -122,7 +124,11 @@ fn recast(array: &dyn Array, to: &DataType, out: &mut Text) -> Result<(), String
 /// Times by their stored count: no zone is applied.
 fn times(array: &dyn Array, to_ms: impl Fn(i64) -> i64, out: &mut Text) -> Result<(), String> {
     let narrow = *array.data_type() == DataType::Date32;
-    let counts = if narrow { cast(array, &DataType::Int32).and_then(|a| cast(&a, &DataType::Int64)) } else { cast(array, &DataType::Int64) };
+    let counts = if narrow {
+        cast(array, &DataType::Int32).and_then(|a| cast(&a, &DataType::Int64))
+    } else {
+        cast(array, &DataType::Int64)
+    };
     let counts = counts.map_err(|e| e.to_string())?;
     out.all(counts.as_primitive::<Int64Type>().iter().map(|t| t.map(&to_ms)))
 }

@@ -47,7 +47,10 @@ pub(super) fn open(path: &Path) -> Result<Opened, Error> {
         return Err(Error::input(place(), "the file is empty"));
     }
     if let Some(archive) = archive(&head) {
-        return Err(Error::input(place(), format!("this is a {archive}; unpack it first (gzip and zstd are read)")));
+        return Err(Error::input(
+            place(),
+            format!("this is a {archive}; unpack it first (gzip and zstd are read)"),
+        ));
     }
     let coding = match head.as_slice() {
         [0x1f, 0x8b, ..] => Coding::Gzip,

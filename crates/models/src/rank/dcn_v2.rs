@@ -63,7 +63,8 @@ fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Bo
     let embed = Embed::new(params, shape.fields, &cfg.chosen(shape.fields)?, &spec)?;
     let width = embed.fields() * c.embedding;
     let cross = CrossNet::new(params, "cross", width, c.cross_layers)?;
-    let mlp = MlpConfig { hidden: c.hidden, dropout: c.dropout, batch_norm: c.batch_norm, ..MlpConfig::default() };
+    let mlp =
+        MlpConfig { hidden: c.hidden, dropout: c.dropout, batch_norm: c.batch_norm, ..MlpConfig::default() };
     let tower = Mlp::new(params, "tower", width, &mlp)?;
     let joined = if c.structure == Structure::Parallel { width + tower.outputs() } else { tower.outputs() };
     let head = Linear::new(params, "head", joined, shape.tasks)?;

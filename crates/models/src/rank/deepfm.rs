@@ -3,7 +3,9 @@
 //! logit = b + Σᵢ wᵢ + ½ Σ_d [(Σᵢ vᵢ)² − Σᵢ vᵢ²] + MLP(v₁ ‖ … ‖ v_F).
 //! Unlike the paper's, several tasks may be asked for: they share the machine, the MLP has an output each.
 
-use millstream_nn::{Embed, EmbedSpec, Inputs, Linear, LinearTerms, Mlp, MlpConfig, Params, Pass, RowInit, Tensor};
+use millstream_nn::{
+    Embed, EmbedSpec, Inputs, Linear, LinearTerms, Mlp, MlpConfig, Params, Pass, RowInit, Tensor,
+};
 use serde::Deserialize;
 
 use crate::ranker::{Ranker, RankerDef, Shape};

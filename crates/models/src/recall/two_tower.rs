@@ -54,7 +54,10 @@ struct TwoTower {
 fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Box<dyn Retriever>, Error> {
     let c: Config = cfg.options()?;
     if !(c.temperature.is_finite() && c.temperature > 0.0) {
-        return Err(Error::Config(format!("model `two_tower`: temperature must be above 0, not {}", c.temperature)));
+        return Err(Error::Config(format!(
+            "model `two_tower`: temperature must be above 0, not {}",
+            c.temperature
+        )));
     }
     let chosen = cfg.chosen(shape.fields)?;
     let side = |wanted: Rows| -> Vec<usize> {
@@ -68,7 +71,11 @@ fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Bo
         if fields.is_empty() {
             return Err(Error::Config(format!("model `two_tower`: the {name} tower has no field")));
         }
-        let spec = EmbedSpec { dim: c.embedding, suffix: format!("d{}", c.embedding), init: RowInit::Normal(c.init_std) };
+        let spec = EmbedSpec {
+            dim: c.embedding,
+            suffix: format!("d{}", c.embedding),
+            init: RowInit::Normal(c.init_std),
+        };
         let embed = Embed::new(params, shape.fields, fields, &spec)?;
         let mlp = MlpConfig { hidden: c.hidden.clone(), dropout: c.dropout, ..MlpConfig::default() };
         let mlp = Mlp::new(params, &format!("{name}.tower"), fields.len() * c.embedding, &mlp)?;

@@ -45,7 +45,9 @@ fn sequences_take_the_latest_actions_of_their_kinds_oldest_first() {
     let batch = assembler().batch(&examples()).unwrap();
     let ids = encode(Side::Item, &items());
     let ids = keys(ids.get(place("item_id") as u32).unwrap());
-    let Column::Keys { offsets, keys: got, weights: None } = &batch.columns[place("clicks.item_id")] else { panic!() };
+    let Column::Keys { offsets, keys: got, weights: None } = &batch.columns[place("clicks.item_id")] else {
+        panic!()
+    };
     // Of i0 click, i1 impression, i2 order, i3 click, i1 click: the last three that are no impression.
     assert_eq!(offsets, &[0, 3, 3, 4]);
     assert_eq!(got[..3], [ids[2], ids[3], ids[1]]);
@@ -102,7 +104,8 @@ fn a_cross_with_lists_pairs_every_element() {
     let encoder = Arc::new(fitter.finish().unwrap());
     let side = |side| encoder.encode(&[side], &frame, &mut Default::default()).unwrap();
     let assembler = Assembler::new(encoder.clone(), side(Side::User), side(Side::Item)).unwrap();
-    let mut x = Examples { request_user: vec![0, 1], request_time_ms: vec![0, 0], tasks: 0, ..Examples::default() };
+    let mut x =
+        Examples { request_user: vec![0, 1], request_time_ms: vec![0, 0], tasks: 0, ..Examples::default() };
     x.candidate_request = vec![0, 0, 1];
     x.candidate_item = vec![0, 1, 0];
     x.history.push([]);

@@ -28,6 +28,7 @@ fn fields_come_in_order_with_rows_shapes_and_key_spaces() {
         ("clicks.category", R, Keys, Some("category")),
         ("clicks.gap", R, Keys, Some("clicks.gap")),
         ("user_category", N, Key, Some("user_category")),
+        ("tag_match", N, Dense(2), None),
     ];
     assert_eq!(shown, wanted);
     assert_eq!(encoder.fields()[place("tags")].pool, Pool::Sum);
@@ -138,7 +139,8 @@ fn an_encoder_saved_and_reopened_encodes_the_same() {
 
 #[test]
 fn the_order_of_observing_does_not_change_a_vocabulary() {
-    let schema: Schema = "[[feature]]\nname='c'\nside='item'\nkind='categorical'\nmax_size=2\n".parse().unwrap();
+    let schema: Schema =
+        "[[feature]]\nname='c'\nside='item'\nkind='categorical'\nmax_size=2\n".parse().unwrap();
     let fit = |values: &[&str]| {
         let mut frame = Frame::new("x", &["c"]);
         values.iter().for_each(|v| frame.push_row(1, &[v]));

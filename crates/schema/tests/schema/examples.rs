@@ -62,7 +62,8 @@ fn broken_lengths_are_found() {
 
 #[test]
 fn columns_gather_and_append_like_rows() {
-    let ragged = Column::Keys { offsets: vec![0, 2, 2, 3], keys: vec![7, 8, 9], weights: Some(vec![1.0, 2.0, 3.0]) };
+    let ragged =
+        Column::Keys { offsets: vec![0, 2, 2, 3], keys: vec![7, 8, 9], weights: Some(vec![1.0, 2.0, 3.0]) };
     let dense = Column::Dense { width: 2, values: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0] };
     for column in [ragged, dense, Column::Key(vec![4, 5, 6])] {
         column.check(3).unwrap();

@@ -1,4 +1,5 @@
 //! Encoding and assembling from outside: a schema with every kind of feature, worked out by hand.
+#![allow(clippy::unwrap_used)]
 
 mod assemble;
 mod counts;
@@ -96,7 +97,13 @@ fn examples() -> Examples {
         ..Examples::default()
     };
     // Clicks are 1, impressions 0, orders 3; the sequence takes the last three clicks and orders.
-    let long = [action(0, 1000, 1), action(1, 2000, 0), action(2, 3000, 3), action(3, 9000, 1), action(1, 10_000, 1)];
+    let long = [
+        action(0, 1000, 1),
+        action(1, 2000, 0),
+        action(2, 3000, 3),
+        action(3, 9000, 1),
+        action(1, 10_000, 1),
+    ];
     x.history.push(long);
     x.history.push([]);
     x.history.push([action(77, 29_000, 1)]);

@@ -15,11 +15,9 @@ fn fit(schema: &str) -> Columns {
 
 #[test]
 fn features_of_one_table_give_a_value_one_key() {
-    let columns = fit(
-        "[[feature]]\nname='home'\nside='user'\nkind='categorical'\ntable='city'\n\
+    let columns = fit("[[feature]]\nname='home'\nside='user'\nkind='categorical'\ntable='city'\n\
          [[feature]]\nname='place'\nside='item'\nkind='categorical'\ntable='city'\n\
-         [[feature]]\nname='tags'\nside='item'\nkind='multi'\ntable='city'\nweight_separator=':'\n",
-    );
+         [[feature]]\nname='tags'\nside='item'\nkind='multi'\ntable='city'\nweight_separator=':'\n");
     // Turin 5 times, Lyon 3, Bern 2.
     assert_eq!(keys(&columns.columns[0]), [3, 3, 2]);
     assert_eq!(keys(&columns.columns[1]), [2, 2, 2]);
@@ -38,10 +36,8 @@ fn features_of_one_table_must_number_alike() {
 
 #[test]
 fn a_table_may_be_another_feature_by_name() {
-    let columns = fit(
-        "[[feature]]\nname='home'\nside='user'\nkind='categorical'\n\
-         [[feature]]\nname='place'\nside='item'\nkind='categorical'\ntable='home'\n",
-    );
+    let columns = fit("[[feature]]\nname='home'\nside='user'\nkind='categorical'\n\
+         [[feature]]\nname='place'\nside='item'\nkind='categorical'\ntable='home'\n");
     // Turin 4 times, Lyon 2.
     assert_eq!(keys(&columns.columns[0]), [3, 3, 2]);
     assert_eq!(keys(&columns.columns[1]), [2, 2, 2]);

@@ -103,7 +103,13 @@ pub(super) mod tests {
                 let pair = weight_of(weights, i) * weight_of(weights, j);
                 pairs += pair;
                 let (a, b) = (low(scores[i]), low(scores[j]));
-                won += if a > b { pair } else if a == b { pair / 2.0 } else { 0.0 };
+                won += if a > b {
+                    pair
+                } else if a == b {
+                    pair / 2.0
+                } else {
+                    0.0
+                };
             }
         }
         (pairs > 0.0).then(|| won / pairs)
@@ -122,7 +128,8 @@ pub(super) mod tests {
             let labels: Vec<f32> = (0..n).map(|_| f32::from(u8::from(next() < 0.3))).collect();
             let weights: Vec<f32> = (0..n).map(|_| next() as f32).collect();
             for weights in [&weights[..], &[]] {
-                let (fast, slow) = (weighted(&scores, &labels, weights), all_pairs(&scores, &labels, weights));
+                let (fast, slow) =
+                    (weighted(&scores, &labels, weights), all_pairs(&scores, &labels, weights));
                 assert!((fast.value.unwrap() - slow.unwrap()).abs() < 1e-12);
                 assert_eq!(fast.nan_scores, 2);
             }

@@ -31,8 +31,11 @@ pub struct Calibration {
 /// `weights` is `[N]`, or empty when all are 1.
 pub fn calibration(probabilities: &[f32], labels: &[f32], weights: &[f32]) -> Calibration {
     let n = probabilities.len().min(labels.len());
-    let mut order: Vec<u64> =
-        probabilities[..n].iter().enumerate().map(|(i, &p)| u64::from(order_of(p)) << 32 | i as u64).collect();
+    let mut order: Vec<u64> = probabilities[..n]
+        .iter()
+        .enumerate()
+        .map(|(i, &p)| u64::from(order_of(p)) << 32 | i as u64)
+        .collect();
     order.par_sort_unstable();
     let mut sums = Sums::default();
     let (mut deciles, mut gap) = (Vec::new(), 0.0);

@@ -67,7 +67,8 @@ mod tests {
         let (mut out, mut sum, mut total) = (Gauc::default(), 0.0, 0.0);
         for user in users {
             let rows: Vec<usize> = (0..groups.len()).filter(|&i| groups[i] == user).collect();
-            let pick = |from: &[f32]| -> Vec<f32> { rows.iter().filter_map(|&i| from.get(i).copied()).collect() };
+            let pick =
+                |from: &[f32]| -> Vec<f32> { rows.iter().filter_map(|&i| from.get(i).copied()).collect() };
             let n: f64 = rows.iter().map(|&i| weight_of(weights, i)).sum();
             match all_pairs(&pick(scores), &pick(labels), &pick(weights)) {
                 Some(auc) => {

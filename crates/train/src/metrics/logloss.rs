@@ -63,9 +63,9 @@ fn mean(scores: &[f32], labels: &[f32], weights: &[f32], loss: impl Fn(f64, f64)
         }
         (sum, total, nan)
     };
-    let parts: Vec<(f64, f64, u64)> = (0..n.div_ceil(CHUNK)).into_par_iter().map(|c| chunk(c * CHUNK)).collect();
-    let (sum, total, nan_scores) =
-        parts.iter().fold((0.0, 0.0, 0), |a, b| (a.0 + b.0, a.1 + b.1, a.2 + b.2));
+    let parts: Vec<(f64, f64, u64)> =
+        (0..n.div_ceil(CHUNK)).into_par_iter().map(|c| chunk(c * CHUNK)).collect();
+    let (sum, total, nan_scores) = parts.iter().fold((0.0, 0.0, 0), |a, b| (a.0 + b.0, a.1 + b.1, a.2 + b.2));
     let value = (total > 0.0).then(|| sum / total).filter(|v| v.is_finite());
     LogLoss { value, nan_scores }
 }
@@ -82,7 +82,10 @@ mod tests {
     #[test]
     fn known_values_by_hand() {
         assert!(close(weighted(&[0.5, 0.5], &[1.0, 0.0], &[]).value, 2f64.ln()));
-        assert!(close(weighted(&[0.25, 0.75], &[1.0, 1.0], &[3.0, 1.0]).value, (3.0 * 4f64.ln() + (4f64 / 3.0).ln()) / 4.0));
+        assert!(close(
+            weighted(&[0.25, 0.75], &[1.0, 1.0], &[3.0, 1.0]).value,
+            (3.0 * 4f64.ln() + (4f64 / 3.0).ln()) / 4.0
+        ));
         assert!(close(weighted(&[0.0], &[1.0], &[]).value, -CLIP.ln()));
         assert!(close(weighted(&[1.0], &[0.0], &[]).value, -CLIP.ln()));
     }

@@ -74,7 +74,8 @@ impl RankingMetrics {
         for discount in &discounts {
             ideal.push(ideal.last().copied().unwrap_or(0.0) + discount);
         }
-        let sums = ks.iter().map(|_| Sums { shown: vec![0; catalogue.div_ceil(64)], ..Sums::default() }).collect();
+        let sums =
+            ks.iter().map(|_| Sums { shown: vec![0; catalogue.div_ceil(64)], ..Sums::default() }).collect();
         Self {
             ks,
             sums,
@@ -154,7 +155,10 @@ impl RankingMetrics {
     /// # Panics
     /// When they differ: both come from the caller's own code.
     pub fn merge(&mut self, other: &Self) {
-        assert!(self.ks == other.ks && self.catalogue == other.catalogue, "metrics of different cut-offs or catalogues");
+        assert!(
+            self.ks == other.ks && self.catalogue == other.catalogue,
+            "metrics of different cut-offs or catalogues"
+        );
         self.users += other.users;
         self.users_without_truth += other.users_without_truth;
         for (mine, theirs) in self.sums.iter_mut().zip(&other.sums) {

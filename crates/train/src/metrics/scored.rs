@@ -104,10 +104,18 @@ mod tests {
         parts.push(&[0.3, 0.7], &[1.0, 0.0], &[2, 2], &[2.0, 1.0]);
         parts.push(&[0.5], &[0.0], &[3], &[]);
         let mut whole = Scored::default();
-        whole.push(&[0.9, 0.4, 0.3, 0.7, 0.5], &[1.0, 0.0, 1.0, 0.0, 0.0], &[1, 1, 2, 2, 3], &[1.0, 1.0, 2.0, 1.0, 1.0]);
+        whole.push(
+            &[0.9, 0.4, 0.3, 0.7, 0.5],
+            &[1.0, 0.0, 1.0, 0.0, 0.0],
+            &[1, 1, 2, 2, 3],
+            &[1.0, 1.0, 2.0, 1.0, 1.0],
+        );
         assert_eq!(parts.report(), whole.report());
         let report = whole.report();
-        assert_eq!((report.examples, report.positives, report.gauc.users, report.gauc.one_class), (5, 2, 2, 1));
+        assert_eq!(
+            (report.examples, report.positives, report.gauc.users, report.gauc.one_class),
+            (5, 2, 2, 1)
+        );
         assert_eq!(report.gauc.value, Some(0.4));
         let keys: Vec<String> = report.values().into_keys().collect();
         assert_eq!(keys, ["auc", "calibration", "gauc", "logloss"]);

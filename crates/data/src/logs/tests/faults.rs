@@ -19,7 +19,10 @@ fn a_missing_file_is_answered_with_the_nearest_name() {
 fn a_folder_an_empty_file_and_a_lone_header_are_refused() {
     let folder = Folder::new("folder");
     std::fs::create_dir(folder.0.join("sub")).unwrap();
-    assert_eq!(message(&folder.0.join("sub"), &LogFormat::default()), "sub: this is a folder; expected a file");
+    assert_eq!(
+        message(&folder.0.join("sub"), &LogFormat::default()),
+        "sub: this is a folder; expected a file"
+    );
     for name in ["a.csv", "a.jsonl", "a.libsvm", "a.inter"] {
         assert_eq!(plain(name, ""), format!("{name}: the file is empty"));
         assert_eq!(plain(name, "\n \n"), format!("{name}: the file is empty"));
@@ -95,7 +98,10 @@ fn an_endless_line_is_refused() {
     let mut text = b"a,b\n1,2\n".to_vec();
     text.resize(text.len() + MAX_LINE + (1 << 20), b'x');
     assert_eq!(plain("a.csv", &text), "a.csv:3: the line is longer than 16 MiB; is this a text file?");
-    assert_eq!(plain("b.csv.gz", gzip(&text)), "b.csv.gz:3: the line is longer than 16 MiB; is this a text file?");
+    assert_eq!(
+        plain("b.csv.gz", gzip(&text)),
+        "b.csv.gz:3: the line is longer than 16 MiB; is this a text file?"
+    );
 }
 
 #[test]

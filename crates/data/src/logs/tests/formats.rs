@@ -24,7 +24,9 @@ fn csv_agrees_with_the_csv_crate_across_blocks() {
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(["x", "y", "z"]).unwrap();
     for _ in 0..40_000 {
-        let mut cell = || (0..next() % 12).map(|_| parts[next() % if next() % 4 == 0 { 8 } else { 2 }]).collect::<String>();
+        let mut cell = || {
+            (0..next() % 12).map(|_| parts[next() % if next() % 4 == 0 { 8 } else { 2 }]).collect::<String>()
+        };
         writer.write_record([cell(), cell(), format!("k{}", cell())]).unwrap();
     }
     let bytes = writer.into_inner().unwrap();

@@ -32,7 +32,10 @@ fn batch() -> RecordBatch {
         ("at", Arc::new(TimestampMicrosecondArray::from(vec![1_500, -1, 0]).with_timezone("+02:00"))),
         ("sec", Arc::new(TimestampSecondArray::from(vec![7, 8, 9]))),
         ("day", Arc::new(Date32Array::from(vec![1, 0, -1]))),
-        ("price", Arc::new(Decimal128Array::from(vec![12_345, -5, 0]).with_precision_and_scale(10, 2).unwrap())),
+        (
+            "price",
+            Arc::new(Decimal128Array::from(vec![12_345, -5, 0]).with_precision_and_scale(10, 2).unwrap()),
+        ),
         ("tags", Arc::new(tags.finish())),
         ("s", Arc::new(outer)),
     ];
@@ -54,9 +57,26 @@ fn every_type_becomes_text() {
     let frame = read_all(&path, &LogFormat::default(), 2).unwrap();
     let huge = 1e300.to_string();
     let wanted = [
-        vec!["1", "255", "0.1", "0.1", "1", "é", "ab", "x", "1", "7000", "86400000", "123.45", "a\u{1f}b", "1"],
+        vec![
+            "1", "255", "0.1", "0.1", "1", "é", "ab", "x", "1", "7000", "86400000", "123.45", "a\u{1f}b", "1",
+        ],
         vec!["2", "", "-2.5", &huge, "0", "", "", "", "-1", "8000", "0", "-0.05", "", ""],
-        vec!["9223372036854775807", "0", "0.000000001", "2", "", "", "c", "x", "0", "9000", "-86400000", "0.00", "c", ""],
+        vec![
+            "9223372036854775807",
+            "0",
+            "0.000000001",
+            "2",
+            "",
+            "",
+            "c",
+            "x",
+            "0",
+            "9000",
+            "-86400000",
+            "0.00",
+            "c",
+            "",
+        ],
     ];
     assert_eq!(frame.columns().last().unwrap(), "s.n");
     assert_eq!(rows(&frame), wanted);
@@ -79,7 +99,10 @@ fn faults_are_told() {
     let folder = Folder::new("parquet-faults");
     let bytes = write(&batch());
     let text = folder.file("a.parquet", "a,b\n1,2\n");
-    assert_eq!(message(&text, &LogFormat::default()), "a.parquet: not a Parquet file (it does not begin with `PAR1`)");
+    assert_eq!(
+        message(&text, &LogFormat::default()),
+        "a.parquet: not a Parquet file (it does not begin with `PAR1`)"
+    );
     let cut = folder.file("b.parquet", &bytes[..bytes.len() / 2]);
     assert!(message(&cut, &LogFormat::default()).starts_with("b.parquet: the Parquet file cannot be read"));
     let csv = LogFormat { format: Some(FileFormat::Csv), ..LogFormat::default() };

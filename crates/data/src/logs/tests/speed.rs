@@ -24,7 +24,8 @@ fn speed_of_reading() {
     let folder = Folder::new("speed");
     let row = |i: u64, comma: &str, mark: &str| {
         let h = i.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let cells = [h >> 44, (h >> 20) & 0xFFFF, h & 1, 1_700_000_000 + i].map(|x| x.to_string()).join(comma);
+        let cells =
+            [h >> 44, (h >> 20) & 0xFFFF, h & 1, 1_700_000_000 + i].map(|x| x.to_string()).join(comma);
         format!("{cells}{comma}{mark}category_{}{mark}{comma}{}.{}\n", h % 97, h % 500, h % 89)
     };
     let text = |comma: &str, mark: &str| {
@@ -42,7 +43,14 @@ fn speed_of_reading() {
     let colons = text("::", "");
     measure("`::` text", &folder.file("a.dat", &colons), colons.len() as f64 / 1e6);
     let json: String = (0..500_000u64)
-        .map(|i| format!("{{\"user\":\"u{}\",\"item\":{},\"ctx\":{{\"hour\":{}}},\"x\":0.{i}}}\n", i % 999, i % 777, i % 24))
+        .map(|i| {
+            format!(
+                "{{\"user\":\"u{}\",\"item\":{},\"ctx\":{{\"hour\":{}}},\"x\":0.{i}}}\n",
+                i % 999,
+                i % 777,
+                i % 24
+            )
+        })
         .collect();
     measure("jsonl", &folder.file("a.jsonl", &json), json.len() as f64 / 1e6);
 }
