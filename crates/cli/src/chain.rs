@@ -16,8 +16,9 @@ use millstream_models::recall::item_cf::ItemCfConfig;
 use millstream_models::recall::popularity::Popularity;
 use millstream_models::{Embedder, Scorer};
 use millstream_pipeline::{Catalogue, Item, ItemVectors, Pipeline, PipelineConfig, Resources, VectorSearch};
-use millstream_schema::ItemRow;
+use millstream_schema::{ItemRow, Record};
 use millstream_train::BEST;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -126,7 +127,7 @@ impl Chain {
         let scorer = Arc::new(Scorer::open(&dir.ranker().join(BEST), &prepared.encoder)?);
         let vectors = Arc::new(index(&prepared, &embedder)?);
         let item_cf = measure::count_item_cf(&prepared, &ItemCfConfig::default(), history)?;
-        let popularity = popularity(&prepared, history)?;
+        let popularity = popularity(&prepared, &records, config.catalogue.segment.as_deref(), history)?;
         let parts = Resources {
             scorer: Some(scorer),
             user_vectors: Some(embedder.clone()),
@@ -142,6 +143,15 @@ impl Chain {
 }
 
 impl Chain {
+    /// The same chain with these weights of the channels' orders.
+    pub fn fused_with(&mut self, weights: &BTreeMap<String, f32>) -> Result<(), Failure> {
+        let mut config = self.pipeline.config().clone();
+        config.fuse.channels.extend(weights.iter().map(|(name, w)| (name.clone(), *w)));
+        let (catalogue, parts) = (self.pipeline.catalogue().clone(), self.pipeline.resources().clone());
+        self.pipeline = Arc::new(Pipeline::new(config, catalogue, parts)?);
+        Ok(())
+    }
+
     /// Time of the log's last action, epoch milliseconds; `i64::MIN` when it has none.
     pub fn prepared_end(&self) -> Result<i64, Failure> {
         let mut last = i64::MIN;
@@ -154,7 +164,7 @@ impl Chain {
 
 fn catalogue(prepared: &Prepared, records: &Records, config: &PipelineConfig) -> Result<Catalogue, Failure> {
     let known = |ms: i64, never: i64| (ms != never).then_some(ms);
-    let item = |(row, record): (usize, &millstream_schema::Record)| Item {
+    let item = |(row, record): (usize, &Record)| Item {
         record: record.clone(),
         created_ms: prepared.item_created_ms.get(row).and_then(|&ms| known(ms, i64::MIN)),
         retired_ms: prepared.item_retired_ms.get(row).and_then(|&ms| known(ms, i64::MAX)),
@@ -175,14 +185,27 @@ fn index(prepared: &Prepared, embedder: &Embedder) -> Result<Vectors, Failure> {
     Ok(Vectors(RwLock::new(index)))
 }
 
-/// Decayed counts of the positives of these parts.
-pub fn popularity(prepared: &Prepared, history: &[Split]) -> Result<Popularity, Failure> {
+/// Decayed counts of the positives of these parts, over all and by segment.
+fn popularity(
+    prepared: &Prepared,
+    records: &Records,
+    segment: Option<&str>,
+    history: &[Split],
+) -> Result<Popularity, Failure> {
     let mut counts = Popularity::new();
     for &split in history {
-        let Interactions { items, time_ms, .. } = prepared.interactions(split)?;
-        for (&item, &time) in items.iter().zip(&time_ms) {
-            counts.add(item, time, 1.0, None);
+        let Interactions { offsets, items, time_ms, .. } = prepared.interactions(split)?;
+        for user in 0..offsets.len() - 1 {
+            let segment = records.users.get(user).and_then(|record| segment_of(record, segment));
+            for at in offsets[user] as usize..offsets[user + 1] as usize {
+                counts.add(items[at], time_ms[at], 1.0, segment);
+            }
         }
     }
     Ok(counts)
+}
+
+/// The user's segment for hot lists: the value of the configured field, if it has one.
+pub fn segment_of<'a>(user: &'a Record, field: Option<&str>) -> Option<&'a str> {
+    field.map(|f| user.get(f)).filter(|value| !value.is_empty())
 }

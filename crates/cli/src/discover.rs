@@ -21,7 +21,7 @@ pub fn dataset(folder: &Path) -> Result<DatasetConfig, Failure> {
     }
     let Some(interactions) = atomic(folder, "inter")? else {
         return Err(format!(
-            "{}: holds neither dataset.toml nor a RecBole file (*.inter); write a dataset.toml as docs/own-data.md shows",
+            "{}: holds neither dataset.toml nor a RecBole file (*.inter); write a dataset.toml as docs/src/own-data.md shows",
             folder.display()
         )
         .into());
@@ -68,7 +68,9 @@ fn recbole(folder: &Path, interactions: &Path) -> Result<String, Failure> {
             return Err(format!("{}: has no column `{needed}`", interactions.display()).into());
         }
     }
-    let mut toml = String::from("[dataset]\nkind = \"log\"\n");
+    // Uniform negatives: the ranker's logit is then log p(item | user) up to a constant.
+    let mut toml =
+        String::from("[examples]\nnegatives = 10\nnegative_power = 0.0\n[dataset]\nkind = \"log\"\n");
     let file = |path: &Path| path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     let value = if has("rating") { "value = \"rating\"\n" } else { "" };
     // Writing to a String cannot fail.
@@ -78,32 +80,40 @@ fn recbole(folder: &Path, interactions: &Path) -> Result<String, Failure> {
          time = {{ column = \"timestamp\", unit = \"s\" }}\n",
         file(interactions)
     );
-    let mut features = String::new();
+    let (mut features, mut matched) = (String::new(), Vec::new());
     for (side, ending, id) in [("user", "user", "user_id"), ("item", "item", "item_id")] {
         feature(&mut features, (id, id), side, "token");
         let Some(path) = atomic(folder, ending)? else { continue };
         let _ = write!(toml, "[dataset.{side}s]\nfiles = [{:?}]\nid = {id:?}\n", file(&path));
         for (name, kind) in header(&path)? {
-            if name != id {
-                feature(&mut features, (&format!("{side}_{name}"), &name), side, &kind);
+            if name != id
+                && feature(&mut features, (&format!("{side}_{name}"), &name), side, &kind)
+                && side == "item"
+            {
+                matched.push(format!("{side}_{name}"));
             }
         }
     }
     features.push_str(
         "[[feature]]\nname = \"history\"\nkind = \"sequence\"\nmax_len = 50\nelements = [\"item_id\"]\ngap = true\n",
     );
+    for item in matched {
+        let _ =
+            write!(features, "[[feature]]\nname = \"{item}_match\"\nkind = \"match\"\nelement = {item:?}\n");
+    }
     Ok(toml + &features)
 }
 
-/// One `[[feature]]` for a column of this RecBole type.
-fn feature(out: &mut String, (name, column): (&str, &str), side: &str, kind: &str) {
+/// One `[[feature]]` for a column of this RecBole type; false for a type that is left out.
+fn feature(out: &mut String, (name, column): (&str, &str), side: &str, kind: &str) -> bool {
     let kind = match kind {
         "float" => "kind = \"numeric\"\ntransform = \"quantiles\"",
         "token_seq" => "kind = \"text\"",
-        "float_seq" => return,
+        "float_seq" => return false,
         _ => "kind = \"categorical\"",
     };
     let _ = write!(out, "[[feature]]\nname = {name:?}\ncolumn = {column:?}\nside = {side:?}\n{kind}\n");
+    true
 }
 
 #[cfg(test)]
@@ -121,7 +131,16 @@ mod tests {
         write("tiny.item", "item_id:token\ttitle:token_seq\tprice:float\ni\tA Tale\t3.5\n");
         let config = dataset(dir.path()).unwrap();
         let names: Vec<&str> = config.schema.features.iter().map(|f| f.name.as_str()).collect();
-        assert_eq!(names, ["user_id", "item_id", "item_title", "item_price", "history"]);
+        let expected = [
+            "user_id",
+            "item_id",
+            "item_title",
+            "item_price",
+            "history",
+            "item_title_match",
+            "item_price_match",
+        ];
+        assert_eq!(names, expected);
     }
 
     #[test]

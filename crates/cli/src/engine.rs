@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
 use crate::Failure;
-use crate::chain::Chain;
+use crate::chain::{Chain, segment_of};
 
 /// Records or events read at once.
 const PAGE: usize = 4096;
@@ -35,7 +35,9 @@ impl ChainEngine {
         let catalogue = self.chain.pipeline.catalogue().snapshot();
         if let (true, Some(row)) = (event.kind.is_action(), catalogue.item(&event.item)) {
             let popularity = &self.chain.pipeline.resources().popularity;
-            popularity.write().unwrap_or_else(PoisonError::into_inner).add(row, event.time_ms, 1.0, None);
+            let user = catalogue.user(&event.user).and_then(|row| catalogue.user_record(row));
+            let segment = user.and_then(|record| segment_of(record, self.segment_field()));
+            popularity.write().unwrap_or_else(PoisonError::into_inner).add(row, event.time_ms, 1.0, segment);
         }
     }
 
@@ -84,6 +86,10 @@ impl ChainEngine {
         Ok(())
     }
 
+    fn segment_field(&self) -> Option<&str> {
+        self.chain.pipeline.config().catalogue.segment.as_deref()
+    }
+
     fn request(&self, ask: &Ask) -> Request {
         let catalogue = self.chain.pipeline.catalogue().snapshot();
         let row = catalogue.user(&ask.user).unwrap_or(NO_ROW);
@@ -109,6 +115,10 @@ impl ChainEngine {
             history,
             seen: Arc::new(ask.seen.iter().filter_map(|id| catalogue.item(id)).collect()),
             context: ask.context.clone(),
+            segment: catalogue
+                .user_record(row)
+                .and_then(|record| segment_of(record, self.segment_field()))
+                .map(str::to_owned),
             ..Request::new(&ask.user, row, ask.time_ms, ask.n)
         }
     }
@@ -139,6 +149,10 @@ impl Engine for ChainEngine {
         };
         let similar = self.chain.pipeline.similar_items(row, n, self.clock.now_ms()).map_err(refuse)?;
         Ok(Some(similar.into_iter().map(|s| Scored { id: s.item, score: s.score, trace: None }).collect()))
+    }
+
+    fn heard(&self, events: &[Event]) {
+        events.iter().for_each(|e| self.count(e));
     }
 
     fn upsert_item(&self, item: &Record) -> Result<(), EngineError> {

@@ -1,12 +1,16 @@
 //! What goes to stdout: tables for people, one JSON object as the last line for programs.
 
 use serde::Serialize;
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 
 /// Prints a line of text to stdout.
 pub fn line(text: impl AsRef<str>) {
-    #![allow(clippy::print_stdout)]
-    println!("{}", text.as_ref());
+    let mut out = std::io::stdout().lock();
+    if writeln!(out, "{}", text.as_ref()).and_then(|()| out.flush()).is_err() {
+        // Whoever read has gone (`| head`): there is nobody to tell.
+        std::process::exit(0);
+    }
 }
 
 /// Prints one JSON object as a line of its own.

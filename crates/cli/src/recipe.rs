@@ -1,9 +1,11 @@
 //! A recipe: one file that says which data, which model, how it is trained and what it must reach.
 
+use millstream_data::Prepared;
 use millstream_data::config::{Dataset, DatasetConfig, ExamplesConfig, RawTask, SplitConfig};
 use millstream_models::ModelConfig;
+use millstream_models::recall::item_cf::ItemCfConfig;
 use millstream_schema::{Error, config, feature::RawFeature, suggest};
-use millstream_train::TrainConfig;
+use millstream_train::{TrainConfig, check_model};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,6 +14,9 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
+    /// Where it was read, for messages.
+    #[serde(skip)]
+    place: String,
     /// One line for `recipe list`.
     #[serde(default)]
     pub description: String,
@@ -48,7 +53,7 @@ pub struct Recipe {
 pub struct EvaluateConfig {
     /// Cut-offs of the ranking metrics.
     pub k: Vec<usize>,
-    /// At most so many test users, drawn by the training seed; all when absent.
+    /// At most so many test users, the same ones for every model; all when absent.
     pub users: Option<usize>,
 }
 
@@ -83,14 +88,42 @@ impl Target {
 
 impl Recipe {
     /// The dataset's part, checked.
-    pub fn dataset(&self) -> Result<DatasetConfig, millstream_data::Error> {
-        DatasetConfig::from_parts(
+    pub fn dataset(&self) -> Result<DatasetConfig, Error> {
+        let parts = DatasetConfig::from_parts(
             self.dataset.clone(),
             self.task.clone(),
             self.feature.clone(),
             self.split.clone(),
             self.examples.clone(),
-        )
+        );
+        parts.map_err(|e| self.fault(&e))
+    }
+
+    /// Refuses data that was prepared otherwise than this recipe says: a model would learn from other
+    /// columns than those that are written here.
+    pub fn check_prepared(&self, prepared: &Prepared) -> Result<(), Error> {
+        if prepared.fingerprint() == format!("{:016x}", self.dataset()?.fingerprint()) {
+            return Ok(());
+        }
+        let dir = prepared.dir().display();
+        Err(Error::config(format!(
+            "{dir}: was prepared with other files, features or splits than {} names; prepare it again with \
+             `data prepare`",
+            self.place
+        )))
+    }
+
+    /// Checks what can be checked before any data is read.
+    fn check(&self) -> Result<(), Error> {
+        self.dataset()?;
+        if self.model.name == "item_cf" {
+            return self.model.options::<ItemCfConfig>().map(drop).map_err(|e| self.fault(&e));
+        }
+        check_model(&self.model).and_then(|()| self.training.check()).map_err(|e| self.fault(&e))
+    }
+
+    fn fault(&self, error: &dyn std::fmt::Display) -> Error {
+        Error::config(format!("{}: {error}", self.place))
     }
 }
 
@@ -111,11 +144,13 @@ pub struct Source {
 impl Source {
     /// Reads the text.
     pub fn parse(&self) -> Result<Recipe, Error> {
-        config::parse(&self.text, &self.place)
+        let mut recipe: Recipe = config::parse(&self.text, &self.place)?;
+        recipe.place.clone_from(&self.place);
+        recipe.check().map(|()| recipe)
     }
 
     fn file(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+        let text = config::read_text(path)?;
         let name = path.file_stem().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
         Ok(Self { name, place: path.display().to_string(), text })
     }

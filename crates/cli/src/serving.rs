@@ -60,11 +60,11 @@ const CHUNK: usize = 20_000;
 /// Opens the live stream of a run and makes it ready to serve. The first time, the log's users, items and
 /// actions are taken over, so that histories go on where the log ends.
 pub fn parts(chain: Chain, dir: &RunDir, clock: Arc<dyn Clock>, global: &Global) -> Result<Parts, Failure> {
-    let stream = Stream::open(&dir.live())?;
-    let fresh = stream.ledger.end() == 0 && stream.records.users().is_empty()?;
+    let fresh = !dir.live().exists();
     if fresh {
-        take_over(&chain, &stream, global)?;
+        take_over(&chain, dir, global)?;
     }
+    let stream = Stream::open(&dir.live())?;
     let bar = Bar::new("histories", stream.ledger.end(), "events", global.quiet);
     let profiles = Arc::new(Profiles::rebuild(&stream, Limits::default(), &mut |done, _| bar.at(done))?);
     bar.done(format!("{} users", profiles.len()));
@@ -75,7 +75,22 @@ pub fn parts(chain: Chain, dir: &RunDir, clock: Arc<dyn Clock>, global: &Global)
     Ok(Parts { engine: Arc::new(engine), stream, profiles })
 }
 
-fn take_over(chain: &Chain, stream: &Stream, global: &Global) -> Result<(), Failure> {
+/// Fills the live stream beside its place and puts it there when it is whole: a crash in the midst leaves
+/// a draft, which the next start throws away, and never half a log.
+fn take_over(chain: &Chain, dir: &RunDir, global: &Global) -> Result<(), Failure> {
+    let (live, draft) = (dir.live(), dir.0.join("live.new"));
+    let io = |e: std::io::Error| format!("{}: {e}", draft.display());
+    if draft.exists() {
+        // Opened first: where another server is filling it, this fails.
+        drop(Stream::open(&draft)?);
+        std::fs::remove_dir_all(&draft).map_err(io)?;
+    }
+    copy_log(chain, &Stream::open(&draft)?, global)?;
+    std::fs::rename(&draft, &live).map_err(io)?;
+    Ok(std::fs::File::open(&dir.0).and_then(|d| d.sync_all()).map_err(io)?)
+}
+
+fn copy_log(chain: &Chain, stream: &Stream, global: &Global) -> Result<(), Failure> {
     let prepared = &chain.prepared;
     stream.records.items().put_many(&chain.records.items)?;
     stream.records.users().put_many(&chain.records.users)?;

@@ -41,7 +41,6 @@ pub struct Job<'a> {
 impl Job<'_> {
     /// Trains to the end and opens the best state.
     pub fn run(&self, global: &Global) -> Result<Trained, Failure> {
-        std::fs::create_dir_all(self.dir).map_err(|e| format!("{}: {e}", self.dir.display()))?;
         let role = role_of(&self.model.name)?;
         let setting = Setting {
             encoder: &self.prepared.encoder,
@@ -57,6 +56,8 @@ impl Job<'_> {
         } else {
             (Learner::new(&setting)?, None)
         };
+        // Not before: a run that cannot begin leaves nothing behind.
+        std::fs::create_dir_all(self.dir).map_err(|e| format!("{}: {e}", self.dir.display()))?;
         let rows = self.prepared.rows(Split::Train, use_of(role));
         let bar = Bar::new(
             &format!("train {}", self.model.name),

@@ -21,5 +21,6 @@ pub use error::Error;
 pub use interactions::{EvalUsers, Interactions, Ragged};
 pub use prepare::{PrepareOptions, PrepareReport, Progress, prepare};
 pub use prepared::Prepared;
+pub use sealed::write_text;
 pub use source::{Source, SourceOptions};
 pub use split::{Split, Use};

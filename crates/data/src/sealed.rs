@@ -43,6 +43,14 @@ pub(crate) fn write_whole(
     sync_folder(path.parent().unwrap_or(Path::new(".")))
 }
 
+/// Writes a text file: whole and on the disk under its name, or not at all.
+///
+/// # Errors
+/// [`Error::Io`] naming the file.
+pub fn write_text(path: &Path, text: &str) -> Result<(), Error> {
+    write_whole(path, |file| file.write_all(text.as_bytes()))
+}
+
 /// `name.tmp` beside `path`.
 pub(crate) fn draft_of(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();

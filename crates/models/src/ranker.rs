@@ -36,6 +36,8 @@ pub fn task_losses(logits: &Tensor, y: &Labels<'_>) -> Tensor {
 pub struct RankerDef {
     /// Name in configurations.
     pub name: &'static str,
+    /// Whether the options are ones that the model has, without building it.
+    pub check: fn(&ModelConfig) -> Result<(), Error>,
     /// Asks `Params` for what the model needs: created if absent, loaded if present.
     pub build: fn(&ModelConfig, &Shape<'_>, &mut Params) -> Result<Box<dyn Ranker>, Error>,
 }

@@ -40,6 +40,8 @@ pub struct Targets<'a> {
 pub struct RetrieverDef {
     /// Name in configurations.
     pub name: &'static str,
+    /// Whether the options are ones that the model has, without building it.
+    pub check: fn(&ModelConfig) -> Result<(), Error>,
     /// Asks `Params` for what the model needs: created if absent, loaded if present.
     pub build: fn(&ModelConfig, &Shape<'_>, &mut Params) -> Result<Box<dyn Retriever>, Error>,
 }

@@ -137,7 +137,10 @@ impl Work {
     fn order(&mut self, pipeline: &Pipeline) {
         let (n, tasks) = (self.chosen.len(), pipeline.tasks.len());
         let score = |at: usize| match &pipeline.fuse {
-            Some(fuse) if self.ranked => fuse.score(&self.probabilities[at * tasks..(at + 1) * tasks]),
+            Some(fuse) if self.ranked => {
+                let evidence = fuse.evidence(self.merged.hits(self.chosen[at] as usize));
+                fuse.score(&self.probabilities[at * tasks..(at + 1) * tasks]) * evidence
+            }
             _ => (n - at) as f32 / n as f32,
         };
         let entry = |at: usize| Entry { item: self.items[at], score: score(at), merged: self.chosen[at] };

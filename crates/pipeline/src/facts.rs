@@ -17,6 +17,8 @@ pub struct CatalogueConfig {
     pub author: String,
     /// Item field that holds the kind of content (product, live, video).
     pub kind: String,
+    /// User field whose value is the segment of hot lists (`language`, `region`); none by default.
+    pub segment: Option<String>,
 }
 
 impl Default for CatalogueConfig {
@@ -27,6 +29,7 @@ impl Default for CatalogueConfig {
             category: "category".into(),
             author: "author".into(),
             kind: "kind".into(),
+            segment: None,
         }
     }
 }

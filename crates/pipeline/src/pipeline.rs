@@ -10,7 +10,7 @@ use crate::catalogue::{Catalogue, Snapshot};
 use crate::chain::Work;
 use crate::channel::{self, CHANNELS, Resources};
 use crate::config::{ChannelConfig, PipelineConfig};
-use crate::fuse::Fuse;
+use crate::fuse::{Fuse, Listed};
 use crate::recall::{self, HUNG_LIMIT, Lane};
 use crate::rule::Named;
 use crate::trace::Feed;
@@ -50,7 +50,9 @@ impl Pipeline {
         config.check()?;
         let lanes = lanes(&config, &parts)?;
         let tasks = parts.scorer.as_ref().map_or(&[][..], |s| s.tasks());
-        let fuse = parts.scorer.as_ref().map(|s| Fuse::new(&config.fuse, s.tasks())).transpose()?;
+        let listed: Vec<Listed<'_>> =
+            lanes.iter().map(|l| Listed { name: &l.name, quota: l.quota }).collect();
+        let fuse = parts.scorer.as_ref().map(|s| Fuse::new(&config.fuse, s.tasks(), &listed)).transpose()?;
         let named = |name: &str| Named::build(name, &toml::Table::new());
         let rules =
             config.rules.iter().map(|r| Named::build(&r.name, &r.options)).collect::<Result<_, _>>()?;

@@ -15,8 +15,20 @@ pub fn parse<T: DeserializeOwned>(text: &str, file: &str) -> Result<T, Error> {
 
 /// Reads and parses a TOML file.
 pub fn read<T: DeserializeOwned>(path: &std::path::Path) -> Result<T, Error> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
-    parse(&text, &path.display().to_string())
+    parse(&read_text(path)?, &path.display().to_string())
+}
+
+/// Reads a text file that a person named.
+///
+/// # Errors
+/// It is not there (the nearest name that is, is told), is no UTF-8 text, or cannot be read.
+pub fn read_text(path: &std::path::Path) -> Result<String, Error> {
+    use std::io::ErrorKind::{InvalidData, NotADirectory, NotFound};
+    std::fs::read_to_string(path).map_err(|e| match e.kind() {
+        NotFound | NotADirectory => Error::input(path.display().to_string(), suggest::missing_file(path)),
+        InvalidData => Error::input(path.display().to_string(), "not UTF-8 text; expected a TOML file"),
+        _ => Error::io(path, e),
+    })
 }
 
 /// The typed form of a table that was already parsed; `place` is named in the error.
@@ -56,6 +68,19 @@ mod tests {
     fn an_unknown_key_is_named_with_its_line_and_the_nearest_one() {
         let err = parse::<Sample>("rate = 1.0\nepoks = 3\n", "a.toml").unwrap_err().to_string();
         assert_eq!(err, "a.toml:2: unknown key `epoks`; did you mean `epochs`?");
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_answered_with_the_nearest() {
+        let folder = std::env::temp_dir().join(format!("millstream-config-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("recipe.toml"), "rate = 1.0").unwrap();
+        let near = read::<Sample>(&folder.join("recpie.toml")).unwrap_err().to_string();
+        std::fs::write(folder.join("junk.toml"), [0xff, 0xfe, 0]).unwrap();
+        let junk = read::<Sample>(&folder.join("junk.toml")).unwrap_err().to_string();
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert!(near.ends_with("recpie.toml: no such file; did you mean `recipe.toml`?"), "{near}");
+        assert!(junk.ends_with("junk.toml: not UTF-8 text; expected a TOML file"), "{junk}");
     }
 
     #[test]

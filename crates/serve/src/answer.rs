@@ -27,6 +27,9 @@ pub struct Accepted {
     pub accepted: usize,
     /// Place of the first of them in the ledger.
     pub offset: u64,
+    /// How many of them are about items of which there is no record.
+    #[serde(default)]
+    pub unknown_items: usize,
 }
 
 /// One event of the feedback API; see `time_ms` for what may be left out.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use millstream_schema::Record;
+use millstream_schema::{Event, Record};
 use millstream_stream::Action;
 
 use crate::answer::{Stage, Trace};
@@ -99,6 +99,11 @@ pub trait Engine: Send + Sync + 'static {
     fn check_user(&self, user: &Record) -> Result<(), EngineError> {
         let _ = user;
         Ok(())
+    }
+
+    /// Hears of feedback that is on the disk, in the order of arrival; must be quick.
+    fn heard(&self, events: &[Event]) {
+        let _ = events;
     }
 
     /// Takes in a new or changed item, already stored.

@@ -12,6 +12,7 @@ const REQUESTS: &str = "millstream_http_requests_total";
 const SECONDS: &str = "millstream_http_request_seconds";
 const SHED: &str = "millstream_http_shed_total";
 const EVENTS: &str = "millstream_feedback_events_total";
+const UNKNOWN_ITEMS: &str = "millstream_feedback_unknown_items_total";
 const WRITE_SECONDS: &str = "millstream_ledger_write_seconds";
 const WRITE_EVENTS: &str = "millstream_ledger_write_events";
 const FEED_ITEMS: &str = "millstream_feed_items";
@@ -43,6 +44,7 @@ fn describe() {
     describe_histogram!(SECONDS, "Time to answer, by route.");
     describe_counter!(SHED, "Requests turned away because too many were under way.");
     describe_counter!(EVENTS, "Events stored, by kind.");
+    describe_counter!(UNKNOWN_ITEMS, "Events stored about items of which there is no record.");
     describe_histogram!(WRITE_SECONDS, "Time of one write of the ledger with its fsync.");
     describe_histogram!(WRITE_EVENTS, "Events that shared one write of the ledger.");
     describe_histogram!(FEED_ITEMS, "Items in a feed.");
@@ -84,6 +86,10 @@ pub(crate) fn events(events: &[Event]) {
         };
         counter!(EVENTS, "kind" => kind).increment(1);
     }
+}
+
+pub(crate) fn unknown_items(events: u64) {
+    counter!(UNKNOWN_ITEMS).increment(events);
 }
 
 pub(crate) fn write(events: usize, took: Duration) {

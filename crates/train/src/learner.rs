@@ -83,6 +83,17 @@ pub fn role_of(name: &str) -> Result<Role, Error> {
     })
 }
 
+/// Checks a `[model]` table as far as it can be without data.
+///
+/// # Errors
+/// An unknown model, or an option that it does not have, each with the nearest name.
+pub fn check_model(model: &ModelConfig) -> Result<(), Error> {
+    let rankers = RANKERS.iter().map(|d| (d.name, d.check));
+    let checks = rankers.chain(RETRIEVERS.iter().map(|d| (d.name, d.check)));
+    role_of(&model.name)?;
+    Ok(checks.filter(|(name, _)| *name == model.name).try_for_each(|(_, check)| check(model))?)
+}
+
 impl Learner {
     /// A fresh model.
     ///
@@ -376,5 +387,24 @@ fn dense_rule(training: &TrainConfig) -> DenseOptim {
         DenseOptimizer::AdamW => DenseOptim::AdamW { lr, beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: l2 },
         DenseOptimizer::AdaGrad => DenseOptim::AdaGrad { lr, eps: 1e-10, initial_accumulator: 0.0, l2 },
         DenseOptimizer::Sgd => DenseOptim::Sgd { lr, momentum: 0.0, l2 },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_table_is_checked_without_data() {
+        for (text, said) in [
+            ("name = \"deepfn\"", "did you mean `deepfm`?"),
+            ("name = \"deepfm\"\nembeding = 3", "unknown key `embeding`; did you mean `embedding`?"),
+            ("name = \"two_tower\"\ntemprature = 1.0", "did you mean `temperature`?"),
+        ] {
+            let model = millstream_schema::config::parse(text, "a.toml").unwrap();
+            let message = check_model(&model).unwrap_err().to_string();
+            assert!(message.contains(said), "{message}");
+        }
+        check_model(&ModelConfig::named("dcn_v2")).unwrap();
     }
 }

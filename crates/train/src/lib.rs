@@ -12,5 +12,5 @@ pub mod sampler;
 
 pub use config::TrainConfig;
 pub use error::Error;
-pub use learner::{Learner, Sampling, SavedState, Setting, role_of};
+pub use learner::{Learner, Sampling, SavedState, Setting, check_model, role_of};
 pub use run::{BEST, Evaluation, LATEST, Metrics, Outcome, Progress, Run, RunState};

@@ -85,8 +85,40 @@ pub struct RunState {
     pub rate: f32,
     /// All evaluations.
     pub evaluations: Vec<Evaluation>,
-    /// Whether the run is over.
+    /// Whether the run was stopped early; more epochs do not change that.
     pub finished: bool,
+    /// What the run was begun with.
+    #[serde(default)]
+    pub config: Option<TrainConfig>,
+}
+
+/// Refuses to go on with hyperparameters under which the result would not be that of an unbroken run.
+///
+/// # Errors
+/// Names the first key that differs. How long to train and when to save may change.
+pub fn check_resumed(state: &RunState, config: &TrainConfig) -> Result<(), Error> {
+    let Some(begun) = &state.config else { return Ok(()) };
+    let begun = TrainConfig {
+        epochs: config.epochs,
+        patience: config.patience,
+        checkpoint_every: config.checkpoint_every,
+        ..begun.clone()
+    };
+    if begun == *config {
+        return Ok(());
+    }
+    // By way of text, so that numbers are shown as they were written.
+    let table = |c: &TrainConfig| -> serde_json::Value {
+        serde_json::to_string(c).and_then(|text| serde_json::from_str(&text)).unwrap_or_default()
+    };
+    let (was, is) = (table(&begun), table(config));
+    let keys = was.as_object().into_iter().flat_map(|t| t.keys()).find(|key| was[*key] != is[*key]);
+    let what =
+        keys.map_or_else(String::new, |key| format!(": training.{key} was {} and is {}", was[key], is[key]));
+    Err(Error::Config(format!(
+        "the run cannot go on with other hyperparameters{what}; give it those it began with, or train into \
+         another folder"
+    )))
 }
 
 /// What a finished run reports.
@@ -111,13 +143,16 @@ impl Run<'_> {
     /// Reading, diverging, or saving fails.
     pub fn train(&self, learner: &mut Learner, state: Option<RunState>) -> Result<Outcome, Error> {
         self.config.check()?;
+        if let Some(state) = &state {
+            check_resumed(state, self.config)?;
+        }
         let mut state = state.unwrap_or(RunState { rate: 1.0, ..RunState::default() });
+        state.config = Some(self.config.clone());
         learner.set_rate(state.rate);
         let mut clock = Clock::default();
         while state.epoch < self.config.epochs && !state.finished {
             self.epoch(learner, &mut state, &mut clock)?;
         }
-        state.finished = true;
         checkpoint::save(&self.dir.join(LATEST), learner, &state)?;
         if state.best.is_none() {
             checkpoint::save(&self.dir.join(BEST), learner, &state)?;
@@ -142,7 +177,7 @@ impl Run<'_> {
             if due(self.config.evaluate_every) && self.judge(learner, state, clock)? {
                 return Ok(());
             }
-            if due(self.config.checkpoint_every) {
+            if due(self.config.checkpoint_every.or(self.config.evaluate_every)) {
                 checkpoint::save(&self.dir.join(LATEST), learner, state)?;
             }
         }
@@ -229,4 +264,21 @@ struct Clock {
     rows: u64,
     train: f64,
     evaluate: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_goes_on_only_with_what_it_began_with() {
+        let config = TrainConfig::default();
+        let state = RunState { config: Some(config.clone()), ..RunState::default() };
+        check_resumed(&state, &TrainConfig { epochs: 90, checkpoint_every: Some(3), ..config.clone() })
+            .unwrap();
+        let other = TrainConfig { batch_size: 17, ..config };
+        let message = check_resumed(&state, &other).unwrap_err().to_string();
+        assert!(message.contains("training.batch_size was 4096 and is 17"), "{message}");
+        check_resumed(&RunState::default(), &other).unwrap();
+    }
 }

@@ -5,6 +5,8 @@ use millstream_data::config::DatasetConfig;
 use millstream_data::inspect::inspect;
 use millstream_data::logs::LogFormat;
 use millstream_data::synth::{self, World, WorldConfig, write_world};
+use millstream_data::write_text;
+use millstream_schema::{config, suggest};
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -111,10 +113,7 @@ pub fn run(command: Command, global: &Global) -> Result<Verdict, Failure> {
 
 fn make(options: &SynthOptions, global: &Global) -> Result<Verdict, Failure> {
     let mut config = match &options.config {
-        Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-            WorldConfig::from_toml(&text, &path.display().to_string())?
-        }
+        Some(path) => WorldConfig::from_toml(&config::read_text(path)?, &path.display().to_string())?,
         None => WorldConfig::default(),
     };
     config.users = options.users.unwrap_or(config.users);
@@ -132,7 +131,7 @@ fn make(options: &SynthOptions, global: &Global) -> Result<Verdict, Failure> {
     let written = write_world(&world, &options.out, format, &mut |rows| bar.at(rows))?;
     let preset = presets::world(format.extension());
     let dataset = options.out.join("dataset.toml");
-    std::fs::write(&dataset, preset).map_err(|e| format!("{}: {e}", dataset.display()))?;
+    write_text(&dataset, &preset)?;
     bar.done(format!("{} events in {}", written.event_rows, options.out.display()));
     if global.json {
         let seconds = started.elapsed().as_secs_f64();
@@ -199,6 +198,9 @@ fn dataset_of(options: &PrepareOptions) -> Result<(DatasetConfig, PathBuf), Fail
     }
     if path.is_dir() {
         return Err(format!("{}: there is no dataset.toml in this folder", path.display()).into());
+    }
+    if path.components().count() > 1 && !file.exists() {
+        return Err(format!("{}: {}", path.display(), suggest::missing_file(path)).into());
     }
     let source = recipe::find(&path.to_string_lossy(), None)?;
     let root = options.data.clone().ok_or("--data is missing: the folder that holds the dataset's folder")?;

@@ -43,6 +43,7 @@ pub fn run(options: Options, global: &Global) -> Result<Verdict, Failure> {
     let mut recipe = recipe::find(&options.recipe, None)?.parse()?;
     recipe.training.seed = options.seed.unwrap_or(recipe.training.seed);
     let prepared = Prepared::open(&options.prepared)?;
+    recipe.check_prepared(&prepared)?;
     let sampling = None;
     let setting = Setting {
         encoder: &prepared.encoder,

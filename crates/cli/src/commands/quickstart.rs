@@ -12,11 +12,12 @@ use millstream_train::{Metrics, TrainConfig};
 use rayon::prelude::*;
 use serde::Deserialize;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::chain::{Chain, RunDir};
+use crate::chain::{Chain, RunDir, segment_of};
 use crate::clock::ShiftedClock;
 use crate::progress::Bar;
 use crate::records::Records;
@@ -72,6 +73,9 @@ struct Models {
     ranker: Part,
     #[serde(default)]
     pipeline: PipelineConfig,
+    /// Channel to the weights of its order that are tried on the validation split; see [`tune`].
+    #[serde(default)]
+    tune: BTreeMap<String, Vec<f32>>,
 }
 
 #[derive(Deserialize)]
@@ -98,18 +102,24 @@ pub fn run(options: Options, global: &Global) -> Result<Verdict, Failure> {
         models.retriever.training.seed = seed;
         models.ranker.training.seed = seed;
     }
+    // Before an earlier run is replaced.
+    let found = options.data.as_deref().map(discover::dataset).transpose()?;
     let dir = fresh(&options.dir)?;
-    let (root, config, world) = match &options.data {
-        Some(folder) => (folder.clone(), discover::dataset(folder)?, None),
-        None => {
+    let (root, config, world) = match (&options.data, found) {
+        (Some(folder), Some(config)) => (folder.clone(), config, None),
+        _ => {
             let (root, config, world) = make_world(&options, &dir, global)?;
             (root, config, Some(world))
         }
     };
+    let names = &mut models.pipeline.catalogue;
+    config.user_column().clone_into(&mut names.user_id);
+    config.item_column().clone_into(&mut names.item_id);
     preparing::run(&root, &config, &dir.prepared(), false, global)?;
     let prepared = Prepared::open(&dir.prepared())?;
     Records::read(&root, &config, &prepared)?.save(&dir.records())?;
     train(&prepared, &models, &dir, global)?;
+    tune(&mut models, &dir, options.eval_users, global)?;
     let table = table(&options, &models, &dir, world.as_ref(), global)?;
     let seconds = started.elapsed().as_secs_f64();
     print_table(&table, world.is_some());
@@ -178,6 +188,52 @@ fn train(prepared: &Prepared, models: &Models, dir: &RunDir, global: &Global) ->
     Ok(())
 }
 
+/// Tries all combinations of the weights to be tried on the validation split, with counts of the training split
+/// only, and keeps those with the best √(Recall@50 · NDCG@10).
+fn tune(models: &mut Models, dir: &RunDir, most: usize, global: &Global) -> Result<(), Failure> {
+    if models.tune.is_empty() {
+        return Ok(());
+    }
+    let bar = Bar::new("tune the chain", 0, "settings", global.quiet);
+    let mut chain = Chain::open(dir, models.pipeline.clone(), &[Split::Train])?;
+    let users = chain.prepared.eval_users(Split::Valid, Some(most), measure::EVAL_SEED)?;
+    if users.users.is_empty() {
+        bar.done("no user has a past and a future around the validation split; weights stay as they are");
+        return Ok(());
+    }
+    let mut best: Option<(f64, BTreeMap<String, f32>)> = None;
+    for (tried, weights) in combinations(&models.tune).into_iter().enumerate() {
+        chain.fused_with(&weights)?;
+        let lists = full_chain(&chain, &users)?;
+        let metrics = eval::lists(&users, &lists, &CUTS, chain.prepared.items.len());
+        let of = |key: &str| metrics.get(key).copied().unwrap_or(0.0);
+        let score = (of("recall@50") * of("ndcg@10")).sqrt();
+        if best.as_ref().is_none_or(|(other, _)| score > *other) {
+            best = Some((score, weights));
+        }
+        bar.at(tried as u64 + 1);
+    }
+    let Some((_, weights)) = best else { return Ok(()) };
+    let shown: Vec<String> = weights.iter().map(|(name, w)| format!("{name} {w}")).collect();
+    bar.done(format!("on {} users of the validation split: {}", users.users.len(), shown.join(", ")));
+    models.pipeline.fuse.channels.extend(weights);
+    Ok(())
+}
+
+/// One weight of each channel, in all ways.
+fn combinations(tried: &BTreeMap<String, Vec<f32>>) -> Vec<BTreeMap<String, f32>> {
+    let mut all = vec![BTreeMap::new()];
+    for (name, weights) in tried {
+        let with = |old: &BTreeMap<String, f32>, w: f32| {
+            let mut new = old.clone();
+            new.insert(name.clone(), w);
+            new
+        };
+        all = all.iter().flat_map(|old| weights.iter().map(move |&w| with(old, w))).collect();
+    }
+    all
+}
+
 /// One way of choosing items, measured.
 #[derive(serde::Serialize)]
 struct Row {
@@ -240,10 +296,15 @@ fn popular(chain: &Chain, users: &EvalUsers) -> Vec<Vec<u32>> {
 
 /// The chain as it is served, asked for every user at the start of the test split.
 fn full_chain(chain: &Chain, users: &EvalUsers) -> Result<Vec<Vec<u32>>, Failure> {
+    let field = chain.pipeline.config().catalogue.segment.as_deref();
+    let segment = |row: u32| {
+        chain.records.users.get(row as usize).and_then(|user| segment_of(user, field)).map(str::to_owned)
+    };
     let requests: Vec<Request> = (0..users.users.len())
         .map(|place| Request {
             history: users.history.span(place).map(|at| users.history.action(at)).collect(),
             seen: Arc::new(users.seen.row(place).iter().copied().collect()),
+            segment: segment(users.users[place]),
             ..Request::new(
                 chain.prepared.users.name(users.users[place]),
                 users.users[place],

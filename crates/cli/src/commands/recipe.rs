@@ -205,5 +205,9 @@ fn print_table(recipe: &Recipe, reached: &Reached) {
     if !target.protocol.is_empty() {
         output::line(format!("protocol: {}\nsource:   {}", target.protocol, target.source));
     }
-    output::line(if target.met(&reached.test) { "target met" } else { "target missed" });
+    output::line(match target.met(&reached.test) {
+        _ if target.at_least.is_empty() && target.at_most.is_empty() => "no target to meet",
+        true => "target met",
+        false => "target missed",
+    });
 }

@@ -51,6 +51,7 @@ pub fn run(options: Options, global: &Global) -> Result<Verdict, Failure> {
         .into());
     }
     let prepared = Prepared::open(&options.prepared)?;
+    recipe.check_prepared(&prepared)?;
     let job = Job {
         prepared: &prepared,
         model: &recipe.model,

@@ -216,8 +216,7 @@ impl DatasetConfig {
     /// # Errors
     /// The file cannot be read, or [`Error::Config`] naming file and line or key.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(path).map_err(|e| millstream_schema::Error::io(path, e))?;
-        Self::parse(&text, &path.display().to_string())
+        Self::parse(&config::read_text(path)?, &path.display().to_string())
     }
 
     /// As [`Self::read`], from text; `file` is named in errors.

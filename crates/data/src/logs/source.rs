@@ -34,7 +34,7 @@ pub(super) fn open(path: &Path) -> Result<Opened, Error> {
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == ErrorKind::NotFound || e.kind() == ErrorKind::NotADirectory => {
-            return Err(Error::input(place(), missing(path)));
+            return Err(Error::input(place(), suggest::missing_file(path)));
         }
         Err(e) => return Err(Error::io(path, e)),
     };
@@ -69,21 +69,6 @@ fn archive(head: &[u8]) -> Option<&'static str> {
         (b"7z\xbc\xaf", "7-Zip archive"),
     ];
     known.iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, name)| *name)
-}
-
-/// Why a file is not there, with the nearest name that is.
-fn missing(path: &Path) -> String {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let Ok(entries) = std::fs::read_dir(folder) else {
-        return format!("no such file; folder `{}` does not exist", folder.display());
-    };
-    let names: Vec<String> =
-        entries.take(10_000).flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
-    let wanted = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    match suggest::nearest(&wanted, names.iter().map(String::as_str)) {
-        Some(name) => format!("no such file; did you mean `{name}`?"),
-        None => "no such file".into(),
-    }
 }
 
 impl Opened {

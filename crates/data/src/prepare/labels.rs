@@ -71,7 +71,8 @@ fn label(task: &Task, cell: &str) -> Result<Option<f32>, String> {
     }
     let number = text.parse::<f64>().ok();
     if number.is_some_and(|x| !x.is_finite()) {
-        return Err(format!("{} is no label", parse::short(text)));
+        let expected = if positive.is_none() && min.is_none() { "0 or 1" } else { "a finite number" };
+        return Err(format!("{} is no label; expected {expected}", parse::short(text)));
     }
     if drop.iter().any(|c| c.is(text, number)) {
         return Ok(None);

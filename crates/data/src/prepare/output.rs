@@ -86,15 +86,19 @@ impl Manifest {
             _ => io(&path)(e),
         })?;
         let version = serde_json::from_slice::<serde_json::Value>(&text)
-            .map_err(|e| corrupt(&path, e.to_string()))?
+            .map_err(|e| damaged(&path, &e))?
             .get("format")
             .and_then(serde_json::Value::as_u64);
         if version != Some(u64::from(FORMAT)) {
             let found = version.map_or("no format version".into(), |v| format!("format version {v}"));
             return Err(corrupt(&path, format!("{found} where {FORMAT} is read; prepare the data again")));
         }
-        serde_json::from_slice(&text).map_err(|e| corrupt(&path, e.to_string()))
+        serde_json::from_slice(&text).map_err(|e| damaged(&path, &e))
     }
+}
+
+fn damaged(path: &Path, error: &serde_json::Error) -> Error {
+    corrupt(path, format!("it is damaged ({error}); prepare the data again"))
 }
 
 /// Ids and encoded sides of users and items; of a table, its groups alone.

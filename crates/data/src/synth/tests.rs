@@ -375,3 +375,27 @@ fn tiny_and_extreme_worlds_work() {
     let world = World::new(&tiny).unwrap();
     assert_eq!(world.exposures().count(), 777);
 }
+
+#[test]
+fn a_world_that_cannot_be_written_leaves_the_earlier_one_whole() {
+    let dir = temp("unwritable");
+    let write = |seed: u64| {
+        let world = World::new(&WorldConfig { exposures: 1_000, seed, ..config() }).unwrap();
+        write_world(&world, &dir, FileFormat::Csv, &mut |_| ())
+    };
+    let files = || {
+        let read = |name: &str| std::fs::read(dir.join(name)).unwrap();
+        ["users.csv", "items.csv", "events.csv", "world.toml"].map(read)
+    };
+    write(1).unwrap();
+    let before = files();
+    // The last of the drafts cannot be made.
+    let obstacle = dir.join("world.toml.tmp");
+    std::fs::create_dir(&obstacle).unwrap();
+    assert!(write(2).unwrap_err().to_string().contains("world.toml"));
+    assert!(files() == before && std::fs::read_dir(&dir).unwrap().count() == 5);
+    std::fs::remove_dir(&obstacle).unwrap();
+    write(2).unwrap();
+    assert!(files() != before);
+    std::fs::remove_dir_all(&dir).unwrap();
+}

@@ -64,10 +64,10 @@ struct Header {
 }
 
 /// Writes a world and its log into a folder, which is made if need be; files of the same names are
-/// replaced, each only once it is whole. `progress` is told the number of events written so far.
+/// replaced once all of the new ones are whole. `progress` is told the number of events written so far.
 ///
 /// # Errors
-/// [`Error::Io`] naming the file.
+/// [`Error::Io`] naming the file; the folder then holds what it held before.
 pub fn write_world(
     world: &World,
     dir: &Path,
@@ -77,20 +77,23 @@ pub fn write_world(
     fs::create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
     let table = |name: &str| dir.join(format!("{name}.{}", format.extension()));
     let (users, items, events) = (table("users"), table("items"), table("events"));
-    write_file(&users, format, |out| write_users(world, out))?;
-    write_file(&items, format, |out| write_items(world, out))?;
     let mut event_rows = 0;
-    write_file(&events, format, |out| {
-        event_rows = write_events(world, out, progress)?;
-        Ok(())
-    })?;
     let text = header(world)?;
-    let world = dir.join(WORLD_FILE);
-    write_file(&world, FileFormat::Csv, |out| out.write_all(text.as_bytes()))?;
+    let truth = dir.join(WORLD_FILE);
+    let drafts = [
+        Draft::write(&users, format, |out| write_users(world, out))?,
+        Draft::write(&items, format, |out| write_items(world, out))?,
+        Draft::write(&events, format, |out| {
+            event_rows = write_events(world, out, progress)?;
+            Ok(())
+        })?,
+        Draft::write(&truth, FileFormat::Csv, |out| out.write_all(text.as_bytes()))?,
+    ];
+    drafts.into_iter().try_for_each(Draft::keep)?;
     // The names are durable once the folder is.
     let folder = File::open(dir).and_then(|d| d.sync_all());
     folder.map_err(|e| Error::io(dir, e))?;
-    Ok(Written { users, items, events, world, event_rows })
+    Ok(Written { users, items, events, world: truth, event_rows })
 }
 
 impl World {
@@ -128,22 +131,35 @@ fn header(world: &World) -> Result<String, Error> {
     Ok(format!("# The world behind this folder; the true click probabilities are rebuilt from it.\n{text}"))
 }
 
-/// Writes beside `path`, syncs, then renames.
-fn write_file(
-    path: &Path,
-    format: FileFormat,
-    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> Result<(), Error> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".tmp");
-    let draft = PathBuf::from(name);
-    let written = write_draft(&draft, format, fill).map_err(|e| Error::io(path, e));
-    if written.is_err() {
-        // The first error is the one to tell; a draft that stays is harmless.
-        let _ = fs::remove_file(&draft);
+/// A whole, synced file beside its final place; removed when dropped.
+struct Draft {
+    path: PathBuf,
+    draft: PathBuf,
+}
+
+impl Draft {
+    fn write(
+        path: &Path,
+        format: FileFormat,
+        fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<Self, Error> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".tmp");
+        let draft = Self { path: path.to_owned(), draft: name.into() };
+        write_draft(&draft.draft, format, fill).map_err(|e| Error::io(path, e))?;
+        Ok(draft)
     }
-    written?;
-    fs::rename(&draft, path).map_err(|e| Error::io(path, e))
+
+    fn keep(self) -> Result<(), Error> {
+        fs::rename(&self.draft, &self.path).map_err(|e| Error::io(&self.path, e))
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // Gone already when it was kept; otherwise there is an error to tell, and this is not it.
+        let _ = fs::remove_file(&self.draft);
+    }
 }
 
 fn write_draft(

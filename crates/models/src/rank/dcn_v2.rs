@@ -12,7 +12,8 @@ use crate::ranker::{Ranker, RankerDef, Shape};
 use crate::{Error, ModelConfig};
 
 /// Entry of the list of rankers.
-pub const DEF: RankerDef = RankerDef { name: "dcn_v2", build };
+pub const DEF: RankerDef =
+    RankerDef { name: "dcn_v2", check: |cfg| cfg.options::<Config>().map(drop), build };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -12,7 +12,8 @@ use crate::ranker::{Ranker, RankerDef, Shape};
 use crate::{Error, ModelConfig};
 
 /// Entry of the list of rankers.
-pub const DEF: RankerDef = RankerDef { name: "deepfm", build };
+pub const DEF: RankerDef =
+    RankerDef { name: "deepfm", check: |cfg| cfg.options::<Config>().map(drop), build };
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]

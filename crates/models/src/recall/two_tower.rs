@@ -14,7 +14,8 @@ use crate::retriever::{Retriever, RetrieverDef, Targets};
 use crate::{Error, ModelConfig};
 
 /// Entry of the list of retrievers.
-pub const DEF: RetrieverDef = RetrieverDef { name: "two_tower", build };
+pub const DEF: RetrieverDef =
+    RetrieverDef { name: "two_tower", check: |cfg| cfg.options::<Config>().map(drop), build };
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]

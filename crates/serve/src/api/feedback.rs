@@ -23,6 +23,10 @@ const FIELDS: [&str; 7] = ["user", "item", "kind", "time_ms", "value", "request"
 /// All or none: one bad event refuses the request, and the error names it. Once answered with 200 the
 /// events are on the disk and in the next feed. Delivery is at least once: after a lost answer a
 /// repetition is stored again.
+///
+/// An event about an item of which there is no record is stored like any other, for the record may come
+/// later; `unknown_items` says how many there were, and so does the counter
+/// `millstream_feedback_unknown_items_total`.
 #[utoipa::path(post, path = "/api/feedback", tag = "feedback",
     request_body(content = Vec<FeedbackEvent>, description = "One event, a list of events, or one event per line"),
     responses((status = 200, body = Accepted), (status = 400, body = Failure), (status = 413, body = Failure),
@@ -43,8 +47,13 @@ fn store(app: &App, events: &[Event]) -> Result<Accepted, Reject> {
     for event in events {
         app.parts.profiles.apply(event);
     }
+    app.engine().heard(events);
     observe::events(events);
-    Ok(Accepted { accepted: events.len(), offset })
+    let items = app.parts.stream.records.items();
+    // The events are stored: what cannot be looked up now must not turn their answer into a failure.
+    let unknown = events.iter().filter(|e| items.get(&e.item).is_ok_and(|found| found.is_none())).count();
+    observe::unknown_items(unknown as u64);
+    Ok(Accepted { accepted: events.len(), offset, unknown_items: unknown })
 }
 
 /// All events of a body, or what is wrong with the first bad one.

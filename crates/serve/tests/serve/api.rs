@@ -25,7 +25,7 @@ fn feedback_is_stored_and_changes_the_next_feed_and_the_history_even_after_a_res
     ]);
     let accepted = post(server.addr(), "/api/feedback", &events.to_string());
     assert_eq!(accepted.status, 200);
-    assert_eq!(accepted.json(), json!({"accepted": 3, "offset": 0}));
+    assert_eq!(accepted.json(), json!({"accepted": 3, "offset": 0, "unknown_items": 3}));
     for _ in 0..2 {
         let feed = get(server.addr(), "/api/recommend/anna?n=3").json();
         assert_eq!(ids(&feed), ["i01", "i03", "i04"]);
@@ -47,7 +47,7 @@ fn lines_of_events_are_read_and_one_bad_event_refuses_all() {
     let lines = format!("{good}\n{good}\n");
     let kind = "Content-Type: application/x-ndjson\r\n";
     let answer = request(server.addr(), "POST", "/api/feedback", kind, &lines);
-    assert_eq!(answer.json(), json!({"accepted": 2, "offset": 0}));
+    assert_eq!(answer.json(), json!({"accepted": 2, "offset": 0, "unknown_items": 2}));
     let bad = r#"{"user":"u","item":"i1","kind":"like","time_ms":"now"}"#;
     let answer = post(server.addr(), "/api/feedback", &format!("[{good},{bad}]"));
     assert_eq!(answer.status, 400);
