@@ -32,6 +32,9 @@ pub fn task_losses(logits: &Tensor, y: &Labels<'_>) -> Tensor {
     loss::bce_with_logits(logits, y.values, y.weights)
 }
 
+/// Makes a model for this shape out of these weights; they are asked for by name.
+pub type Build<M> = fn(&ModelConfig, &Shape<'_>, &mut Params) -> Result<Box<M>, Error>;
+
 /// One entry of [`RANKERS`].
 pub struct RankerDef {
     /// Name in configurations.
@@ -39,7 +42,7 @@ pub struct RankerDef {
     /// Whether the options are ones that the model has, without building it.
     pub check: fn(&ModelConfig) -> Result<(), Error>,
     /// Asks `Params` for what the model needs: created if absent, loaded if present.
-    pub build: fn(&ModelConfig, &Shape<'_>, &mut Params) -> Result<Box<dyn Ranker>, Error>,
+    pub build: Build<dyn Ranker>,
 }
 
 /// What a model is built for.

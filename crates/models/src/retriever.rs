@@ -3,7 +3,7 @@
 use millstream_nn::{Inputs, Params, Pass, Tensor};
 use millstream_schema::suggest;
 
-use crate::ranker::Shape;
+use crate::ranker::{Build, Shape};
 use crate::recall::two_tower;
 use crate::{Error, ModelConfig};
 
@@ -43,7 +43,7 @@ pub struct RetrieverDef {
     /// Whether the options are ones that the model has, without building it.
     pub check: fn(&ModelConfig) -> Result<(), Error>,
     /// Asks `Params` for what the model needs: created if absent, loaded if present.
-    pub build: fn(&ModelConfig, &Shape<'_>, &mut Params) -> Result<Box<dyn Retriever>, Error>,
+    pub build: Build<dyn Retriever>,
 }
 
 /// All retrievers. A new one is a file in `recall/` and a line here.

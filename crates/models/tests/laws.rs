@@ -1,5 +1,7 @@
 //! What every registered ranker and retriever must hold to.
 
+#![allow(clippy::unwrap_used)] // A test that cannot go on should stop.
+
 use millstream_models::input::Feeder;
 use millstream_models::ranker::{self, Labels, Shape};
 use millstream_models::retriever::{self, Targets};

@@ -110,7 +110,7 @@ fn recommending_agrees_with_dense_scores() {
     let p = Positives { items: 150, offsets: &offsets, item: &item, time_ms: &time_ms };
     let cf = ItemCf::build(&ItemCfConfig { neighbours: 20, ..Default::default() }, &p).unwrap();
     let history = [(3, 1.0), (9, 0.5), (9, 0.25), (140, 2.0), (9_999, 1.0)];
-    let keep = |i: u32| i % 5 != 0;
+    let keep = |i: u32| !i.is_multiple_of(5);
     let mut dense = vec![7.0; 150];
     cf.score_into(&history, &mut dense);
     let mut want: Vec<(u32, f32)> =

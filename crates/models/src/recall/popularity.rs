@@ -269,7 +269,7 @@ mod tests {
         let popularity = counted(&events);
         let fr: Vec<_> = events.iter().filter(|e| e.3 == "fr").copied().collect();
         for window in Window::ALL {
-            let keep = |i: u32| i % 2 == 0;
+            let keep = |i: u32| i.is_multiple_of(2);
             let naive_top = |events: &[_]| {
                 let mut all: Vec<(u32, f64)> = (0..3500)
                     .step_by(7)
