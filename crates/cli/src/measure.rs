@@ -1,6 +1,6 @@
 //! Measuring models on a part of a prepared directory.
 
-use millstream_data::{EvalUsers, Prepared, Split, Use};
+use millstream_data::{EvalUsers, Prepared, Source, SourceOptions, Split, Use};
 use millstream_models::embeds::Embeds;
 use millstream_models::recall::item_cf::ItemCf;
 use millstream_models::recall::positives::Positives;
@@ -9,7 +9,7 @@ use millstream_train::{Error, Learner, Metrics};
 
 use crate::progress::Bar;
 use crate::recipe::EvaluateConfig;
-use crate::{Failure, Global, training};
+use crate::{Failure, Global};
 
 /// AUC, GAUC and log-loss of a ranker.
 pub fn scores(
@@ -18,7 +18,7 @@ pub fn scores(
     split: Split,
     seen: &dyn Fn(u64),
 ) -> Result<Metrics, Error> {
-    let mut source = training::in_order(prepared, split)?;
+    let mut source = in_order(prepared, split)?;
     eval::ranker(learner, &mut source, seen)
 }
 
@@ -99,3 +99,8 @@ pub fn part(
 
 /// Seeds the draw of users where not all are evaluated; the same users for every model.
 pub const EVAL_SEED: u64 = 20_26;
+
+/// Batches of a part in file order, for measuring.
+fn in_order(prepared: &Prepared, split: Split) -> Result<Source, millstream_data::Error> {
+    prepared.source(split, Use::Rank, SourceOptions { batch_size: 8192, shuffle: None, skip_batches: 0 })
+}

@@ -1,6 +1,6 @@
 //! Training one model on a prepared directory, with a bar; shared by `train`, `recipe run` and `quickstart`.
 
-use millstream_data::{Prepared, Source, SourceOptions, Split, Use};
+use millstream_data::{Prepared, SourceOptions, Split, Use};
 use millstream_models::ModelConfig;
 use millstream_models::snapshot::Role;
 use millstream_schema::BatchSource;
@@ -146,9 +146,4 @@ fn sampling(prepared: &Prepared, training: &TrainConfig) -> Sampling {
     let counts: Vec<f64> = prepared.item_positives.iter().map(|&n| f64::from(n)).collect();
     let drawn: Vec<f64> = counts.iter().map(|n| (n + 1.0).powf(training.negative_power)).collect();
     Sampling { positives: Sampler::new(&counts), negatives: Sampler::new(&drawn) }
-}
-
-/// Batches of a part in file order, for measuring.
-pub fn in_order(prepared: &Prepared, split: Split) -> Result<Source, millstream_data::Error> {
-    prepared.source(split, Use::Rank, SourceOptions { batch_size: 8192, shuffle: None, skip_batches: 0 })
 }
