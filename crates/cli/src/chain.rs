@@ -15,12 +15,13 @@ use millstream_models::embeds::item_vectors;
 use millstream_models::recall::item_cf::ItemCfConfig;
 use millstream_models::recall::popularity::Popularity;
 use millstream_models::{Embedder, Scorer};
-use millstream_pipeline::{Catalogue, Item, ItemVectors, Pipeline, PipelineConfig, Resources, VectorSearch};
+use millstream_pipeline::vectors::LiveIndex;
+use millstream_pipeline::{Catalogue, Item, Pipeline, PipelineConfig, Resources};
 use millstream_schema::{ItemRow, Record};
 use millstream_train::BEST;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 
 use crate::records::Records;
 use crate::{Failure, measure};
@@ -73,50 +74,7 @@ pub struct Chain {
 }
 
 /// Item vectors under a lock: searched by requests, changed by new items.
-pub struct Vectors(RwLock<Box<dyn IndexMut>>);
-
-impl Vectors {
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, Box<dyn IndexMut>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Puts an item's vector.
-    pub fn upsert(&self, item: ItemRow, vector: &[f32]) -> Result<(), Failure> {
-        Ok(self.0.write().unwrap_or_else(PoisonError::into_inner).upsert(item, vector)?)
-    }
-
-    /// Takes an item out.
-    pub fn remove(&self, item: ItemRow) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(item);
-    }
-}
-
-impl VectorSearch for Vectors {
-    fn search(
-        &self,
-        query: &[f32],
-        k: usize,
-        keep: &dyn Fn(ItemRow) -> bool,
-    ) -> Result<Vec<(ItemRow, f32)>, millstream_pipeline::Error> {
-        let hits = self.read().search(query, k, keep);
-        let hits = hits.map_err(|e| millstream_pipeline::Error::Part(e.to_string()))?;
-        Ok(hits.into_iter().map(|h| (h.item, h.score)).collect())
-    }
-}
-
-impl ItemVectors for Vectors {
-    fn dim(&self) -> usize {
-        self.read().dim()
-    }
-
-    fn copy(&self, item: ItemRow, out: &mut [f32]) -> bool {
-        let index = self.read();
-        index.vector(item).is_some_and(|v| {
-            out.copy_from_slice(v);
-            true
-        })
-    }
-}
+pub type Vectors = LiveIndex<Box<dyn IndexMut>>;
 
 impl Chain {
     /// Opens a run. Counting models take in the parts named: those that are history at that time.
@@ -182,7 +140,7 @@ fn index(prepared: &Prepared, embedder: &Embedder) -> Result<Vectors, Failure> {
     } else {
         Box::new(Hnsw::build(Metric::InnerProduct, HnswConfig::default(), dim, &items, &vectors)?)
     };
-    Ok(Vectors(RwLock::new(index)))
+    Ok(LiveIndex::new(index))
 }
 
 /// Decayed counts of the positives of these parts, over all and by segment.

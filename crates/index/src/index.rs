@@ -92,6 +92,32 @@ pub trait IndexMut: Index {
     fn remove(&mut self, item: ItemRow) -> bool;
 }
 
+impl Index for Box<dyn IndexMut> {
+    fn dim(&self) -> usize {
+        (**self).dim()
+    }
+
+    fn len(&self) -> usize {
+        (**self).len()
+    }
+
+    fn metric(&self) -> Metric {
+        (**self).metric()
+    }
+
+    fn vector(&self, item: ItemRow) -> Option<&[f32]> {
+        (**self).vector(item)
+    }
+
+    fn search(&self, query: &[f32], k: usize, keep: &dyn Fn(ItemRow) -> bool) -> Result<Vec<Hit>> {
+        (**self).search(query, k, keep)
+    }
+
+    fn search_batch(&self, queries: &[f32], k: usize, keep: KeepEach<'_>) -> Result<Vec<Vec<Hit>>> {
+        (**self).search_batch(queries, k, keep)
+    }
+}
+
 /// Splits a batch into its queries, each prepared for comparison, as one `[Q, D]` slice.
 pub(crate) fn prepare_batch(metric: Metric, queries: &[f32], dim: usize) -> Result<Vec<f32>> {
     if !queries.len().is_multiple_of(dim) {
