@@ -12,7 +12,7 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// Draws item i with probability ∝ weights[i]; negative or non-finite weights count as 0.
+    /// Draws item i with probability ∝ `weights[i]`; negative or non-finite weights count as 0.
     /// When all are 0, every item is equally likely.
     pub fn new(weights: &[f64]) -> Self {
         let clean = |w: f64| if w.is_finite() && w > 0.0 { w } else { 0.0 };

@@ -18,7 +18,7 @@ Examples:
   millstream train frappe_deepfm --prepared prepared --out run
   millstream train frappe_deepfm --prepared prepared --out run --resume    after a kill")]
 pub struct Options {
-    /// Name or file of a recipe: its [model] and [training] are used.
+    /// Name or file of a recipe: its `[model]` and `[training]` are used.
     recipe: String,
     /// Folder made by `data prepare`.
     #[arg(long, value_name = "DIR")]
