@@ -45,6 +45,17 @@ pub struct RankerDef {
     pub build: Build<dyn Ranker>,
 }
 
+impl RankerDef {
+    /// A ranker that learns by gradient steps.
+    pub const fn new(
+        name: &'static str,
+        check: fn(&ModelConfig) -> Result<(), Error>,
+        build: Build<dyn Ranker>,
+    ) -> Self {
+        Self { name, check, build }
+    }
+}
+
 /// What a model is built for.
 #[derive(Debug, Clone, Copy)]
 pub struct Shape<'a> {

@@ -12,8 +12,7 @@ use crate::ranker::{Ranker, RankerDef, Shape};
 use crate::{Error, ModelConfig};
 
 /// Entry of the list of rankers.
-pub const DEF: RankerDef =
-    RankerDef { name: "dcn_v2", check: |cfg| cfg.options::<Config>().map(drop), build };
+pub const DEF: RankerDef = RankerDef::new("dcn_v2", |cfg| cfg.options::<Config>().map(drop), build);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

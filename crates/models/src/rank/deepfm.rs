@@ -12,8 +12,7 @@ use crate::ranker::{Ranker, RankerDef, Shape};
 use crate::{Error, ModelConfig};
 
 /// Entry of the list of rankers.
-pub const DEF: RankerDef =
-    RankerDef { name: "deepfm", check: |cfg| cfg.options::<Config>().map(drop), build };
+pub const DEF: RankerDef = RankerDef::new("deepfm", |cfg| cfg.options::<Config>().map(drop), build);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
