@@ -51,6 +51,7 @@ fn header(path: &Path) -> Result<Vec<(String, String)>, Failure> {
         delimiter: Some("\t".into()),
         header: Some(true),
         columns: None,
+        encoding: None,
     };
     let reader = logs::open(path, &format)?;
     let column = |name: &String| {

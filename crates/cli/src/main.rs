@@ -13,6 +13,7 @@ mod progress;
 mod recipe;
 mod records;
 mod serving;
+mod streaming;
 mod training;
 
 use clap::{Args, Parser, Subcommand};
@@ -61,10 +62,15 @@ enum Command {
     /// Make, look into and prepare data.
     #[command(subcommand)]
     Data(commands::data::Command),
-    /// Train the model of a recipe on prepared data.
+    /// Train the model of a recipe on prepared data, or on a stream.
     Train(commands::train::Options),
     /// Measure a trained model.
     Eval(commands::eval::Options),
+    /// Put runs side by side: options, figures, curves, and whether the figures can be trusted.
+    Report(commands::report::Options),
+    /// What features are worth: by themselves, to a model, and in the company of others.
+    #[command(subcommand)]
+    Features(commands::features::Command),
     /// Serve a run's models over HTTP.
     Serve(commands::serve::Options),
     /// Recipes: datasets, models and the published figures they reach.
@@ -97,6 +103,8 @@ fn main() -> ExitCode {
         Command::Data(command) => commands::data::run(command, global),
         Command::Train(options) => commands::train::run(options, global),
         Command::Eval(options) => commands::eval::run(options, global),
+        Command::Report(options) => commands::report::run(options, global),
+        Command::Features(command) => commands::features::run(command, global),
         Command::Serve(options) => commands::serve::run(options, global),
         Command::Recipe(command) => commands::recipe::run(command, global),
     };

@@ -5,21 +5,24 @@ use millstream_models::embeds::Embeds;
 use millstream_models::recall::item_cf::ItemCf;
 use millstream_models::recall::positives::Positives;
 use millstream_train::eval::{self, Rules};
-use millstream_train::{Error, Learner, Metrics};
+use millstream_train::graded::{self, Grades};
+use millstream_train::record::{PartRecord, RECORD, RunRecord};
+use millstream_train::{Error, Learner, Metrics, TrainConfig};
+use std::path::Path;
 
 use crate::progress::Bar;
 use crate::recipe::EvaluateConfig;
 use crate::{Failure, Global};
 
-/// AUC, GAUC and log-loss of a ranker.
+/// AUC, GAUC and log-loss of a ranker; NDCG at `k` of graded tasks.
 pub fn scores(
     prepared: &Prepared,
     learner: &Learner,
-    split: Split,
+    (split, k): (Split, &[usize]),
     seen: &dyn Fn(u64),
 ) -> Result<Metrics, Error> {
     let mut source = in_order(prepared, split)?;
-    eval::ranker(learner, &mut source, seen)
+    graded::ranker(learner, &mut source, Grades { tasks: &prepared.graded(), k }, seen)
 }
 
 /// Which items an evaluated user may be shown.
@@ -36,7 +39,7 @@ pub fn vectors(
 ) -> Result<Metrics, Error> {
     let most = k.iter().copied().max().unwrap_or(0);
     let lists = eval::retriever_lists(model, &prepared.assembler, &rules(prepared, users), most)?;
-    Ok(eval::lists(users, &lists, k, prepared.items.len()))
+    Ok(eval::lists_beside(users, &lists, k, &prepared.item_positives))
 }
 
 /// Each user's best `k` by ItemCF from their whole history.
@@ -85,16 +88,53 @@ pub fn part(
     split: Split,
     config: &EvaluateConfig,
     global: &Global,
-) -> Result<Metrics, Failure> {
+) -> Result<PartRecord, Failure> {
     if learner.retriever().is_ok() {
         let users = prepared.eval_users(split, config.users, EVAL_SEED)?;
-        return Ok(vectors(prepared, learner, &users, &config.k)?);
+        let metrics = vectors(prepared, learner, &users, &config.k)?;
+        return Ok(PartRecord::of_lists(metrics, users.users.len(), &ranking_space(prepared, config)));
     }
     let rows = prepared.rows(split, Use::Rank);
     let bar = Bar::new("evaluate", rows, "rows", global.quiet);
-    let metrics = scores(prepared, learner, split, &|done| bar.at(done))?;
+    let what = format!("all rows of the {split} part, as they were exposed or sampled");
+    let record = if prepared.graded().contains(&true) {
+        let metrics = scores(prepared, learner, (split, &config.k), &|done| bar.at(done))?;
+        PartRecord::of_rows(metrics, rows, &what)
+    } else {
+        let mut source = in_order(prepared, split)?;
+        let scored = eval::scored(learner, &mut source, &|done| bar.at(done))?;
+        PartRecord::of_scores(learner.tasks(), &scored, &what)
+    };
     bar.done(format!("{rows} rows"));
-    Ok(metrics)
+    Ok(record)
+}
+
+/// As [`part`], also written into the record of the run in `dir`.
+pub fn part_into(
+    dir: &Path,
+    (prepared, learner): (&Prepared, &Learner),
+    split: Split,
+    config: &EvaluateConfig,
+    global: &Global,
+) -> Result<PartRecord, Failure> {
+    let found = part(prepared, learner, split, config, global)?;
+    // A run of an earlier version has no record; measuring it makes one of what is known.
+    let mut record = if dir.join(RECORD).exists() {
+        RunRecord::open(dir)?
+    } else {
+        let model = learner.header().model;
+        let known = RunRecord::new(&model, &TrainConfig::default(), learner.tasks(), prepared.dir());
+        RunRecord { training: serde_json::Value::Null, ..known }
+    };
+    record.parts.insert(split.as_str().to_owned(), found.clone());
+    record.save(dir)?;
+    Ok(found)
+}
+
+fn ranking_space(prepared: &Prepared, config: &EvaluateConfig) -> String {
+    let users =
+        config.users.map_or_else(|| "all users".to_owned(), |n| format!("{n} users drawn with a fixed seed"));
+    format!("full ranking of {} items for {users} with positives in the part", prepared.items.len())
 }
 
 /// Seeds the draw of users where not all are evaluated; the same users for every model.

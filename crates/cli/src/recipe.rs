@@ -1,11 +1,13 @@
 //! A recipe: one file that says which data, which model, how it is trained and what it must reach.
 
 use millstream_data::Prepared;
+use millstream_data::balance::BalanceStep;
 use millstream_data::config::{Dataset, DatasetConfig, ExamplesConfig, RawTask, SplitConfig};
 use millstream_models::ModelConfig;
 use millstream_models::recall::item_cf::ItemCfConfig;
 use millstream_schema::{Error, config, feature::RawFeature, suggest};
-use millstream_train::{TrainConfig, check_model};
+use millstream_train::config::TrainMode;
+use millstream_train::{TrainConfig, check_model, check_streams};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -34,6 +36,9 @@ pub struct Recipe {
     /// Histories and negatives.
     #[serde(default)]
     pub examples: ExamplesConfig,
+    /// How the training rows are balanced.
+    #[serde(default)]
+    pub balance: Vec<BalanceStep>,
     /// The model.
     pub model: ModelConfig,
     /// Hyperparameters.
@@ -96,7 +101,7 @@ impl Recipe {
             self.split.clone(),
             self.examples.clone(),
         );
-        parts.map_err(|e| self.fault(&e))
+        parts.and_then(|config| config.with_balance(self.balance.clone())).map_err(|e| self.fault(&e))
     }
 
     /// Refuses data that was prepared otherwise than this recipe says: a model would learn from other
@@ -116,6 +121,9 @@ impl Recipe {
     /// Checks what can be checked before any data is read.
     fn check(&self) -> Result<(), Error> {
         self.dataset()?;
+        if self.training.mode == TrainMode::Stream {
+            check_streams(&self.model.name).map_err(|e| self.fault(&e))?;
+        }
         if self.model.name == "item_cf" {
             return self.model.options::<ItemCfConfig>().map(drop).map_err(|e| self.fault(&e));
         }

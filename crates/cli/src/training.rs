@@ -4,7 +4,9 @@ use millstream_data::{Prepared, SourceOptions, Split, Use};
 use millstream_models::ModelConfig;
 use millstream_models::snapshot::Role;
 use millstream_schema::BatchSource;
+use millstream_train::fit::fit_of;
 use millstream_train::negatives::Negatives;
+use millstream_train::record::RunRecord;
 use millstream_train::sampler::Sampler;
 use millstream_train::{
     BEST, LATEST, Learner, Metrics, Outcome, Progress, Run, Sampling, Setting, TrainConfig, checkpoint,
@@ -36,17 +38,26 @@ pub struct Job<'a> {
     pub dir: &'a Path,
     /// Go on from the latest checkpoint, if there is one.
     pub resume: bool,
+    /// A saved model to begin with.
+    pub from: Option<&'a Path>,
 }
 
 impl Job<'_> {
     /// Trains to the end and opens the best state.
     pub fn run(&self, global: &Global) -> Result<Trained, Failure> {
         let role = role_of(&self.model.name)?;
+        if self.from.is_some() && fit_of(self.model).is_some() {
+            let name = &self.model.name;
+            return Err(
+                format!("model `{name}` is fitted as a whole; it cannot begin with a saved model").into()
+            );
+        }
+        let training = &self.scheduled(role);
         let setting = Setting {
             encoder: &self.prepared.encoder,
             tasks: &self.prepared.tasks,
             model: self.model,
-            training: self.training,
+            training,
             sampling: (role == Role::Retriever).then(|| Arc::new(sampling(self.prepared, self.training))),
         };
         let latest = self.dir.join(LATEST);
@@ -54,8 +65,9 @@ impl Job<'_> {
             let (learner, state) = checkpoint::load(&latest, &setting)?;
             (learner, Some(state))
         } else {
-            (Learner::new(&setting)?, None)
+            (checkpoint::fresh(&setting, self.from)?, None)
         };
+        learner.set_negatives_kept(self.prepared.negatives_kept());
         // Not before: a run that cannot begin leaves nothing behind.
         std::fs::create_dir_all(self.dir).map_err(|e| format!("{}: {e}", self.dir.display()))?;
         let rows = self.prepared.rows(Split::Train, use_of(role));
@@ -66,23 +78,41 @@ impl Job<'_> {
             global.quiet,
         );
         let progress = |p: &Progress| {
-            bar.note(format!("epoch {} loss {:.4}", p.epoch + 1, p.loss));
+            match fit_of(self.model) {
+                Some(_) => bar.note(format!("round {} loss {:.4}", p.step, p.loss)),
+                None => bar.note(format!("epoch {} loss {:.4}", p.epoch + 1, p.loss)),
+            }
             bar.at(u64::from(p.epoch) * rows + p.epoch_rows);
         };
         let validated = self.prepared.part(Split::Valid, use_of(role)).candidates > 0;
         let evaluate = |learner: &Learner| self.validate(learner, role);
         let open = |epoch, skip| self.open(&setting, role, epoch, skip);
         let run = Run {
-            config: self.training,
+            config: training,
             open: &open,
             evaluate: validated.then_some(&evaluate),
             dir: self.dir,
             progress: &progress,
         };
-        let outcome = run.train(&mut learner, state)?;
+        let outcome = match (fit_of(self.model), state) {
+            (Some(_), None) => run.fit(&setting, &mut learner, self.valid_rows(validated)?)?,
+            (_, state) => run.train(&mut learner, state)?,
+        };
         bar.done(summary(&outcome));
+        RunRecord::new(self.model, training, &self.prepared.tasks, self.prepared.dir())
+            .with_outcome(&outcome)
+            .save(self.dir)?;
         let (learner, _) = checkpoint::load(&self.dir.join(BEST), &setting)?;
         Ok(Trained { learner, outcome })
+    }
+
+    /// The hyperparameters, with the length of the run for a schedule that needs it.
+    fn scheduled(&self, role: Role) -> TrainConfig {
+        let per_epoch =
+            self.prepared.rows(Split::Train, use_of(role)).div_ceil(self.training.batch_size.max(1) as u64);
+        let steps = per_epoch * u64::from(self.training.epochs);
+        let schedule = self.training.schedule.map(|s| s.or_total(steps));
+        TrainConfig { schedule, ..self.training.clone() }
     }
 
     fn open(
@@ -108,9 +138,16 @@ impl Job<'_> {
         Ok(Box::new(source) as Box<dyn BatchSource>)
     }
 
+    /// The validation rows, for a model that is fitted on all rows at once.
+    fn valid_rows(&self, there: bool) -> Result<Option<Box<dyn BatchSource>>, Failure> {
+        let options = SourceOptions { batch_size: self.training.batch_size, shuffle: None, skip_batches: 0 };
+        let open = || self.prepared.source(Split::Valid, Use::Rank, options);
+        Ok(there.then(open).transpose()?.map(|source| Box::new(source) as Box<dyn BatchSource>))
+    }
+
     fn validate(&self, learner: &Learner, role: Role) -> Result<Metrics, millstream_train::Error> {
         match role {
-            Role::Ranker => measure::scores(self.prepared, learner, Split::Valid, &|_| {}),
+            Role::Ranker => measure::scores(self.prepared, learner, (Split::Valid, &[10]), &|_| {}),
             Role::Retriever => {
                 let users = self.prepared.eval_users(
                     Split::Valid,

@@ -1,15 +1,20 @@
 //! Turn log files into batches, split by time; make synthetic worlds.
 
+pub mod balance;
 pub mod blocks;
 pub mod config;
+pub mod direct;
 mod error;
 pub mod inspect;
 pub mod interactions;
 mod layout;
+pub mod leakage;
 pub mod logs;
 pub mod negatives;
 pub mod prepare;
 pub mod prepared;
+pub mod relevance;
+pub mod sample;
 mod sealed;
 pub mod source;
 pub mod split;
@@ -17,6 +22,7 @@ pub mod synth;
 pub mod time;
 
 pub use config::DatasetConfig;
+pub use direct::{Direct, DirectFiles, DirectOptions, DirectRows};
 pub use error::Error;
 pub use interactions::{EvalUsers, Interactions, Ragged};
 pub use prepare::{PrepareOptions, PrepareReport, Progress, prepare};

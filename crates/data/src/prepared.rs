@@ -93,6 +93,17 @@ impl Prepared {
         self.manifest.max_history
     }
 
+    /// Share of the training negatives that were kept, where they were sampled; models that learned from them say too
+    /// much, by [`crate::balance::calibrated`].
+    pub fn negatives_kept(&self) -> Option<f64> {
+        self.manifest.negatives_kept
+    }
+
+    /// For each task, whether its labels are grades of relevance instead of 0 or 1.
+    pub fn graded(&self) -> Vec<bool> {
+        self.tasks.iter().map(|task| self.manifest.graded.contains(task)).collect()
+    }
+
     /// What a part holds for a use.
     pub fn part(&self, split: Split, for_use: Use) -> PartReport {
         self.manifest.counts.part(split, for_use)

@@ -123,7 +123,7 @@ impl Drop for Source {
 }
 
 /// The same error as the schema's trait tells it.
-fn schema_error(e: Error) -> millstream_schema::Error {
+pub(crate) fn schema_error(e: Error) -> millstream_schema::Error {
     use millstream_schema::Error as Schema;
     match e {
         Error::Schema(e) => e,

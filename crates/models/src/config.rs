@@ -32,7 +32,17 @@ impl ModelConfig {
 
     /// Places of the fields this model sees.
     pub fn chosen(&self, fields: &[Field]) -> Result<Vec<usize>, Error> {
-        let Some(names) = &self.fields else { return Ok((0..fields.len()).collect()) };
+        match &self.fields {
+            Some(names) => self.places(names, fields),
+            None => Ok((0..fields.len()).collect()),
+        }
+    }
+
+    /// Places of the fields named; a sequence's name stands for all its fields.
+    ///
+    /// # Errors
+    /// A name that no field has.
+    pub fn places(&self, names: &[String], fields: &[Field]) -> Result<Vec<usize>, Error> {
         let mut chosen = Vec::new();
         for name in names {
             let before = chosen.len();

@@ -9,6 +9,9 @@ pub enum Error {
     /// Saved bytes are not a model of ours.
     #[error("{0}")]
     Corrupt(String),
+    /// What is learned is no number any more.
+    #[error("{0}")]
+    Diverged(String),
     /// A file could not be read or written.
     #[error("{path}: {source}")]
     Io {

@@ -1,9 +1,13 @@
 //! Every ranker and retriever, one file each.
 
 pub mod config;
+mod crossing;
 pub mod embeds;
 mod error;
 pub mod input;
+pub mod ndcg;
+mod neural;
+pub mod online;
 pub mod rank;
 pub mod ranker;
 pub mod recall;

@@ -1,9 +1,10 @@
 //! What a ranker is, and the list of them.
 
 use millstream_nn::{Inputs, Params, Pass, Tensor, loss};
-use millstream_schema::{Field, Side, suggest};
+use millstream_schema::{Batch, Field, Side, suggest};
 
-use crate::rank::{dcn_v2, deepfm};
+use crate::online::BuildOnline;
+use crate::rank::{autoint, dcn, dcn_v2, deepfm, ffm, final_mlp, fm, gbdt, lr, wide_deep};
 use crate::{Error, ModelConfig};
 
 /// Scores candidates of requests, one logit per task.
@@ -15,6 +16,11 @@ pub trait Ranker: Send + Sync {
     /// heads override it.
     fn loss(&self, logits: &Tensor, y: &Labels<'_>) -> Tensor {
         task_losses(logits, y)
+    }
+
+    /// How much loss the splits on each column saved in all, by name; `None` for a model without splits.
+    fn gain_importance(&self, _params: &Params) -> Option<Vec<(String, f64)>> {
+        None
     }
 }
 
@@ -32,6 +38,11 @@ pub fn task_losses(logits: &Tensor, y: &Labels<'_>) -> Tensor {
     loss::bce_with_logits(logits, y.values, y.weights)
 }
 
+/// Name of the part `name` that task `task` has to itself: the first task's is not marked.
+pub(crate) fn of_task(name: &str, task: usize) -> String {
+    if task == 0 { name.to_owned() } else { format!("{name}.{task}") }
+}
+
 /// Makes a model for this shape out of these weights; they are asked for by name.
 pub type Build<M> = fn(&ModelConfig, &Shape<'_>, &mut Params) -> Result<Box<M>, Error>;
 
@@ -43,7 +54,40 @@ pub struct RankerDef {
     pub check: fn(&ModelConfig) -> Result<(), Error>,
     /// Asks `Params` for what the model needs: created if absent, loaded if present.
     pub build: Build<dyn Ranker>,
+    /// Makes the kernel that learns a row at a time, where the model has one.
+    pub online: Option<BuildOnline>,
+    /// Learns the weights from all rows at once, where the model does not learn by gradient steps.
+    pub fit: Option<Fit>,
 }
+
+/// All rows that a ranker is fitted on as a whole.
+pub struct FitData<'a> {
+    /// What the weights are learned from.
+    pub train: &'a [Batch],
+    /// What decides how long to learn; empty where there is nothing to decide by.
+    pub valid: &'a [Batch],
+    /// Whether to learn for as many rounds as the weights that are there did, because [`Fitted::again`] asked for it.
+    pub again: bool,
+    /// Seeds the draws.
+    pub seed: u64,
+    /// Told after each round (counted over all tasks) its loss, on `valid` where there is one.
+    pub progress: &'a dyn Fn(u64, f64),
+}
+
+/// How a fit went.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Fitted {
+    /// Rounds that were kept, over all tasks.
+    pub rounds: u64,
+    /// Loss after them, summed over tasks; on the validation part where there is one.
+    pub loss: f64,
+    /// Whether the weights should be learned once more, from training and validation rows together, now that it is
+    /// known for how long.
+    pub again: bool,
+}
+
+/// Learns the weights, which were asked for before, from all rows at once.
+pub type Fit = fn(&ModelConfig, &Shape<'_>, &FitData<'_>, &mut Params) -> Result<Fitted, Error>;
 
 impl RankerDef {
     /// A ranker that learns by gradient steps.
@@ -52,7 +96,17 @@ impl RankerDef {
         check: fn(&ModelConfig) -> Result<(), Error>,
         build: Build<dyn Ranker>,
     ) -> Self {
-        Self { name, check, build }
+        Self { name, check, build, online: None, fit: None }
+    }
+
+    /// The same, with a kernel that learns a row at a time.
+    pub const fn with_online(self, online: BuildOnline) -> Self {
+        Self { online: Some(online), ..self }
+    }
+
+    /// The same, fitted on all rows at once: gradient steps do nothing to it.
+    pub const fn with_fit(self, fit: Fit) -> Self {
+        Self { fit: Some(fit), ..self }
     }
 }
 
@@ -68,7 +122,18 @@ pub struct Shape<'a> {
 }
 
 /// All rankers. A new one is a file in `rank/` and a line here; it then stands the law suite.
-pub const RANKERS: &[RankerDef] = &[deepfm::DEF, dcn_v2::DEF];
+pub const RANKERS: &[RankerDef] = &[
+    lr::DEF,
+    fm::DEF,
+    ffm::DEF,
+    wide_deep::DEF,
+    deepfm::DEF,
+    dcn::DEF,
+    dcn_v2::DEF,
+    autoint::DEF,
+    final_mlp::DEF,
+    gbdt::DEF,
+];
 
 /// Builds the ranker that `cfg` names.
 ///

@@ -26,6 +26,8 @@ pub struct Scorer {
     body: Body,
     model: Box<dyn Ranker>,
     tasks: Vec<String>,
+    /// Undoes the sampling of training negatives.
+    shift: f32,
 }
 
 /// A retriever ready to embed users and items.
@@ -46,16 +48,21 @@ impl Scorer {
     /// The file is missing or damaged, holds another kind of model, or was trained on other features.
     pub fn open(path: &Path, encoder: &Encoder) -> Result<Self, Error> {
         let mut saved = Saved::open_for(path, Role::Ranker, encoder.fields())?;
-        let tasks = saved.header.tasks.clone();
+        let (tasks, shift) = (saved.header.tasks.clone(), saved.header.logit_shift());
         let mut params = Params::with_weights(saved.header.seed, saved.weights()?)?;
         let shape = Shape { fields: encoder.fields(), sides: &sides(encoder), tasks: tasks.len() };
         let model = ranker::build(&saved.header.model, &shape, &mut params)?;
-        Ok(Self { body: Body::new(encoder.fields(), params, saved.store()?)?, model, tasks })
+        Ok(Self { body: Body::new(encoder.fields(), params, saved.store()?)?, model, tasks, shift })
     }
 
     /// Task names, T of them.
     pub fn tasks(&self) -> &[String] {
         &self.tasks
+    }
+
+    /// How much loss the splits on each column saved in all, by name; `None` for a model without splits.
+    pub fn gain_importance(&self) -> Option<Vec<(String, f64)>> {
+        self.model.gain_importance(&self.body.params)
     }
 
     /// Probabilities `[N, T]`, row-major. Logits are squashed here and nowhere else.
@@ -64,7 +71,7 @@ impl Scorer {
     /// The batch was made by another encoder.
     pub fn score(&self, batch: &Batch) -> Result<Vec<f32>, Error> {
         let logits = self.body.infer(batch, |pass, x| self.model.forward(pass, x))?;
-        Ok(logits.into_iter().map(|z| 1.0 / (1.0 + (-z).exp())).collect())
+        Ok(logits.into_iter().map(|z| 1.0 / (1.0 + (-(z + self.shift)).exp())).collect())
     }
 }
 

@@ -39,6 +39,17 @@ pub struct Header {
     pub seed: u64,
     /// Training steps taken.
     pub steps: u64,
+    /// Share w of the negatives that training saw, where they were sampled: logits are ln w too high, and what serves
+    /// or judges the model takes that off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub negatives_kept: Option<f64>,
+}
+
+impl Header {
+    /// What is added to logits so that their probabilities are those on all rows.
+    pub fn logit_shift(&self) -> f32 {
+        self.negatives_kept.map_or(0.0, |kept| kept.ln() as f32)
+    }
 }
 
 /// A number that changes with the names, shapes and key spaces of an encoder's fields.
@@ -129,6 +140,11 @@ impl Saved {
         let path = self.container.path().to_owned();
         let mut reader = self.container.reader("rows")?;
         Ok(Store::read_from(&mut reader, &path)?)
+    }
+
+    /// Whether there is an extra section of this name.
+    pub fn has_section(&self, name: &str) -> bool {
+        self.container.has(name)
     }
 
     /// An extra section.

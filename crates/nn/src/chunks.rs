@@ -18,6 +18,7 @@ pub(crate) fn rows(out: &mut [f32], width: usize, f: impl Fn(usize, &mut [f32]) 
     if out.is_empty() {
         return;
     }
+    let f = |from: usize, part: &mut [f32]| vectorised(|| f(from, part));
     if out.len() < 2 * CHUNK {
         return f(0, out);
     }
@@ -34,6 +35,7 @@ pub(crate) fn rows2(
     if a.is_empty() || b.is_empty() {
         return;
     }
+    let f = |from: usize, a: &mut [f32], b: &mut [f32]| vectorised(|| f(from, a, b));
     if a.len().max(b.len()) < 2 * CHUNK {
         return f(0, a, b);
     }
@@ -82,6 +84,7 @@ pub(crate) fn column_sums(a: &[f32], width: usize, out: &mut [f32]) {
 
 /// Adds into `out` what `f(first row, rows, partial)` sums over the rows of `a`.
 pub(crate) fn fold(a: &[f32], width: usize, out: &mut [f32], f: impl Fn(usize, &[f32], &mut [f32]) + Sync) {
+    let f = |from: usize, rows: &[f32], part: &mut [f32]| vectorised(|| f(from, rows, part));
     if a.len() < 2 * CHUNK {
         return f(0, a, out);
     }
@@ -99,6 +102,85 @@ pub(crate) fn fold(a: &[f32], width: usize, out: &mut [f32], f: impl Fn(usize, &
     for part in parts {
         add(out, &part);
     }
+}
+
+/// As [`fold`] over rows that `f(first row, rows, partial)` may change on the way.
+pub(crate) fn update_fold(
+    a: &mut [f32],
+    width: usize,
+    out: &mut [f32],
+    f: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
+) {
+    let f = |from: usize, rows: &mut [f32], part: &mut [f32]| vectorised(|| f(from, rows, part));
+    if a.len() < 2 * CHUNK {
+        return f(0, a, out);
+    }
+    let step = rows_per_chunk(width).max(64);
+    let n = out.len();
+    let changed = |(c, chunk): (usize, &mut [f32])| {
+        let mut part = vec![0.0; n];
+        f(c * step, chunk, &mut part);
+        part
+    };
+    let parts: Vec<Vec<f32>> = a.par_chunks_mut(step * width).enumerate().map(changed).collect();
+    parts.iter().for_each(|part| add(out, part));
+}
+
+/// What `f` makes of each chunk of rows, in order.
+pub(crate) fn parts<T: Send>(a: &[f32], width: usize, f: impl Fn(&[f32]) -> T + Sync) -> Vec<T> {
+    let f = |rows: &[f32]| vectorised(|| f(rows));
+    if a.is_empty() {
+        return Vec::new();
+    }
+    if a.len() < 2 * CHUNK {
+        return vec![f(a)];
+    }
+    a.par_chunks(rows_per_chunk(width).max(64) * width).map(f).collect()
+}
+
+/// Runs `f` compiled for AVX2 where the processor has it: without, the compiler may use half as wide registers only. The
+/// results are the same bits (nothing is contracted or reordered).
+#[inline(always)]
+#[allow(unsafe_code)]
+pub fn vectorised<R>(f: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor was asked.
+        return unsafe { with_avx2(f) };
+    }
+    f()
+}
+
+/// Functions over plain slices, each compiled a second time for AVX2 and run that way where the processor has it. Unlike
+/// [`vectorised`] this does not depend on what the compiler chooses to inline.
+macro_rules! wide {
+    ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $kind:ty),* $(,)?) $body:block)*) => { $(
+        $(#[$doc])*
+        #[allow(unsafe_code, clippy::too_many_arguments)]
+        fn $name($($arg: $kind),*) {
+            #[inline(always)]
+            fn on_any($($arg: $kind),*) $body
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2")]
+                fn on_avx2($($arg: $kind),*) {
+                    on_any($($arg),*);
+                }
+                if is_x86_feature_detected!("avx2") {
+                    // SAFETY: the processor was asked.
+                    return unsafe { on_avx2($($arg),*) };
+                }
+            }
+            on_any($($arg),*);
+        }
+    )* };
+}
+pub(crate) use wide;
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn with_avx2<R>(f: impl FnOnce() -> R) -> R {
+    f()
 }
 
 /// Sum in double precision.

@@ -11,6 +11,8 @@ pub enum Init {
     Zeros,
     /// All one.
     Ones,
+    /// All this number.
+    Constant(f32),
     /// Uniform in ±bound.
     Uniform(f32),
     /// Normal with mean 0 and this standard deviation.
@@ -47,6 +49,7 @@ impl Init {
         match self {
             Init::Zeros => vec![0.0; len],
             Init::Ones => vec![1.0; len],
+            Init::Constant(value) => vec![value; len],
             Init::Uniform(bound) => uniform(&mut rng, len, bound),
             Init::Normal(std) => normal(&mut rng, len, std),
             Init::XavierUniform => uniform(&mut rng, len, (6.0 / (fan_in + fan_out)).sqrt()),

@@ -1,7 +1,7 @@
 //! One batch as models see it.
 
 use crate::error::{Error, Result};
-use crate::lookup::{Lookup, Places};
+use crate::lookup::{Lookup, Places, SpaceKeys};
 use crate::ops::Bags;
 use crate::params::TableId;
 use crate::pass::Pass;
@@ -33,6 +33,9 @@ pub struct Inputs {
     candidate_request: Arc<Vec<u32>>,
     one_each: bool,
     fields: Vec<FieldInput>,
+    /// Distinct keys by space, and the place of each field's space among them.
+    spaces: Arc<Vec<SpaceKeys>>,
+    space_of: Vec<Option<usize>>,
     rows: Vec<Tensor>,
 }
 
@@ -53,6 +56,9 @@ impl Inputs {
             return Err(Error::Batch("a batch, its lookup and the encoder's fields differ in number".into()));
         }
         let rows = table_rows(pass, &lookup, rows)?;
+        let spaces = Arc::new(lookup.spaces);
+        let place = |field: &Field| spaces.iter().position(|s| Some(&s.space) == field.space.as_ref());
+        let space_of = fields.iter().map(place).collect();
         let pairs = lookup.fields.into_iter().zip(&batch.columns).zip(fields);
         let inputs =
             pairs.map(|((place, column), field)| input(place, column, field)).collect::<Result<_>>()?;
@@ -65,6 +71,8 @@ impl Inputs {
             candidate_request: Arc::new(candidate_request),
             one_each,
             fields: inputs,
+            spaces,
+            space_of,
             rows,
         })
     }
@@ -92,6 +100,11 @@ impl Inputs {
     /// A field by its place in the encoder's fields.
     pub fn field(&self, field: usize) -> &FieldInput {
         &self.fields[field]
+    }
+
+    /// The distinct keys `[U]` of a field's space in this batch: what its places stand for; none for numbers.
+    pub fn unique_keys(&self, field: usize) -> &[u64] {
+        self.space_of[field].map_or(&[], |at| &self.spaces[at].unique)
     }
 
     /// The rows `[U, D]` of a table for this batch.

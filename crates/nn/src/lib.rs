@@ -28,10 +28,12 @@
 mod buffer;
 mod chunks;
 mod error;
+pub mod fgm;
 #[doc(hidden)]
 pub mod gradcheck;
 mod init;
 mod inputs;
+pub mod kernels;
 mod layers;
 mod lookup;
 pub mod loss;
@@ -40,16 +42,24 @@ mod optim;
 mod params;
 mod pass;
 mod product;
+mod schedule;
 mod tape;
 mod tensor;
+mod tiles;
 
 pub use error::{Error, Result};
 pub use init::{Init, RowInit};
 pub use inputs::{FieldInput, Inputs};
-pub use layers::{BatchNorm, CrossNet, Embed, EmbedSpec, LayerNorm, Linear, LinearTerms, Mlp, MlpConfig};
+pub use layers::{
+    Activate, BatchNorm, BilinearFusion, CrossMixture, CrossNet, Dice, Embed, EmbedSpec, FieldAttention,
+    FieldAware, LayerNorm, Lhuc, Linear, LinearTerms, Mlp, MlpConfig, Prelu, VectorCross,
+};
 pub use lookup::{Lookup, Places, Planner, SpaceKeys};
 pub use ops::{Activation, Bags, Pooling, Transpose};
-pub use optim::{DenseOptim, Moments, OptimState, Optimiser};
+pub use optim::{
+    AdaGrad, Adam, AdamW, DenseOptim, Ftrl, LookAhead, Moments, OptimState, Optimiser, RAdam, RmsProp, Sgd,
+};
 pub use params::{ParamId, Params, TableId, TableSpec, Weight, Weights};
 pub use pass::{Gradients, Mode, Pass};
+pub use schedule::{Decay, Schedule};
 pub use tensor::Tensor;

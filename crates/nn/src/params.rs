@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::init::{Init, RowInit};
 use crate::tensor::Shape;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// A dense weight (or running statistic) of a model.
@@ -32,6 +32,9 @@ pub struct TableSpec {
     pub dim: usize,
     /// How a row starts.
     pub init: RowInit,
+    /// Parameter group, see [`Params::grouped`]; empty for the default group.
+    #[serde(default)]
+    pub group: String,
 }
 
 /// One dense weight with its name.
@@ -63,6 +66,8 @@ pub(crate) struct Slot {
     pub(crate) values: Arc<Vec<f32>>,
     /// Whether an optimiser may change it (running statistics are not trained).
     pub(crate) trained: bool,
+    /// Empty for the default group.
+    group: String,
 }
 
 /// Dense weights and the list of embedding tables.
@@ -85,6 +90,8 @@ pub struct Params {
     tables: Arc<Vec<TableSpec>>,
     loaded: Option<HashMap<String, Weight>>,
     created: Vec<String>,
+    /// The group of what is asked for now.
+    group: String,
 }
 
 impl Params {
@@ -97,6 +104,7 @@ impl Params {
             tables: Arc::default(),
             loaded: None,
             created: Vec::new(),
+            group: String::new(),
         }
     }
 
@@ -114,6 +122,40 @@ impl Params {
         }
         let loaded = weights.0.into_iter().map(|w| (w.name.clone(), w)).collect();
         Ok(Self { loaded: Some(loaded), ..Self::new(seed) })
+    }
+
+    /// What `ask` asks for belongs to parameter group `group`, which may have its own optimiser (Wide & Deep: FTRL for
+    /// the wide part, Adam for the deep one). Inside a group, a group of its own goes first; "" is the default group.
+    ///
+    /// A weight or table that is asked for both inside and outside of a group belongs to the group, whatever the
+    /// order; asked for in two different groups it is an error.
+    ///
+    /// ```
+    /// use millstream_nn::{Linear, Params};
+    /// let mut params = Params::new(1);
+    /// let wide = params.grouped("wide", |p| Linear::new(p, "wide", 8, 1))?;
+    /// let deep = Linear::new(&mut params, "deep", 8, 1)?;
+    /// let group = |name| params.find(name).map(|id| params.group(id));
+    /// assert_eq!((group("wide.weight"), group("deep.weight")), (Some("wide"), Some("")));
+    /// # Ok::<(), millstream_nn::Error>(())
+    /// ```
+    pub fn grouped<T>(&mut self, group: &str, ask: impl FnOnce(&mut Self) -> T) -> T {
+        let outer = std::mem::replace(&mut self.group, group.into());
+        let found = ask(self);
+        self.group = outer;
+        found
+    }
+
+    /// The parameter group of a weight; empty for the default group.
+    pub fn group(&self, id: ParamId) -> &str {
+        &self.slots[id.0].group
+    }
+
+    /// Names of the groups that weights or tables belong to, sorted, without the default group.
+    pub fn groups(&self) -> Vec<&str> {
+        let weights = self.slots.iter().filter(|s| s.trained).map(|s| s.group.as_str());
+        let names: BTreeSet<&str> = weights.chain(self.tables.iter().map(|t| t.group.as_str())).collect();
+        names.into_iter().filter(|name| !name.is_empty()).collect()
     }
 
     /// A trained weight of one to three axes; a matrix is `[out, in]`.
@@ -139,8 +181,12 @@ impl Params {
         let wrong =
             |found: &[usize]| Error::Shape { name: name.into(), wanted: axes.into(), found: found.into() };
         if let Some(&id) = self.by_name.get(name) {
-            let there = self.slots[id.0].shape;
-            return if there.axes() == axes { Ok(id) } else { Err(wrong(there.axes())) };
+            let there = &mut self.slots[id.0];
+            if there.shape.axes() != axes {
+                return Err(wrong(there.shape.axes()));
+            }
+            join(&mut there.group, &self.group, name)?;
+            return Ok(id);
         }
         let values = match self.loaded.as_mut().and_then(|l| l.remove(name)) {
             Some(saved) if saved.shape == axes => saved.values,
@@ -157,6 +203,7 @@ impl Params {
             shape: Shape::new(axes),
             values: Arc::new(values),
             trained,
+            group: self.group.clone(),
         });
         Ok(id)
     }
@@ -170,8 +217,9 @@ impl Params {
             return Err(Error::Model(format!("embedding table `{name}` cannot have width 0")));
         }
         if let Some(at) = self.tables.iter().position(|t| t.name == name) {
-            let t = &self.tables[at];
+            let t = &mut Arc::make_mut(&mut self.tables)[at];
             if t.space == space && t.dim == dim {
+                join(&mut t.group, &self.group, name)?;
                 return Ok(TableId(at));
             }
             return Err(Error::Model(format!(
@@ -179,7 +227,8 @@ impl Params {
                 t.space, t.dim
             )));
         }
-        Arc::make_mut(&mut self.tables).push(TableSpec { name: name.into(), space: space.into(), dim, init });
+        let (name, space, group) = (name.into(), space.into(), self.group.clone());
+        Arc::make_mut(&mut self.tables).push(TableSpec { name, space, dim, init, group });
         Ok(TableId(self.tables.len() - 1))
     }
 
@@ -285,6 +334,15 @@ impl Params {
         self.slots[id.0].trained
     }
 
+    /// Takes the weights called `name`, or whose name begins with `name` and a dot, from the optimisers; says how many
+    /// weights have such names. Running statistics go on following the data.
+    pub fn freeze(&mut self, name: &str) -> usize {
+        let below =
+            |full: &str| full.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        let named = self.slots.iter_mut().filter(|s| below(&s.name));
+        named.map(|slot| slot.trained = false).count()
+    }
+
     /// Number of trained values.
     pub fn count(&self) -> usize {
         self.slots.iter().filter(|s| s.trained).map(|s| s.shape.len()).sum()
@@ -302,6 +360,17 @@ impl Params {
     pub(crate) fn slots(&self) -> &[Slot] {
         &self.slots
     }
+}
+
+/// Puts what is asked for again, now in group `asked`, into one group.
+fn join(group: &mut String, asked: &str, name: &str) -> Result<()> {
+    if group.is_empty() {
+        *group = asked.into();
+    }
+    if asked.is_empty() || group == asked {
+        return Ok(());
+    }
+    Err(Error::Model(format!("`{name}` is asked for in parameter group `{asked}`, but belongs to `{group}`")))
 }
 
 #[cfg(test)]
@@ -343,6 +412,46 @@ mod tests {
         assert_eq!(a, p.table("item/d8", "item", 8, RowInit::Zero).unwrap());
         assert!(p.table("item/d8", "item", 4, RowInit::Zero).is_err());
         assert_eq!(p.tables().len(), 1);
+    }
+
+    #[test]
+    fn what_is_asked_for_inside_a_group_belongs_to_it() {
+        let mut p = Params::new(1);
+        let [a, b, c] = p.grouped("wide", |p| {
+            p.table("user/wide", "user", 1, RowInit::Zero).unwrap();
+            let a = p.dense("a", &[1], Init::Zeros).unwrap();
+            let b = p.grouped("bias", |p| p.dense("b", &[1], Init::Zeros).unwrap());
+            [a, b, p.dense("c", &[1], Init::Zeros).unwrap()]
+        });
+        let d = p.dense("d", &[1], Init::Zeros).unwrap();
+        assert_eq!([a, b, c, d].map(|id| p.group(id)), ["wide", "bias", "wide", ""]);
+        assert_eq!(p.tables()[0].group, "wide");
+        assert_eq!(p.groups(), ["bias", "wide"]);
+    }
+
+    #[test]
+    fn a_shared_weight_belongs_to_the_only_group_that_asks_for_it() {
+        let mut p = Params::new(1);
+        let w = p.dense("w", &[1], Init::Zeros).unwrap();
+        p.grouped("wide", |p| p.dense("w", &[1], Init::Zeros)).unwrap();
+        p.dense("w", &[1], Init::Zeros).unwrap();
+        assert_eq!(p.group(w), "wide");
+        let error = p.grouped("deep", |p| p.dense("w", &[1], Init::Zeros)).unwrap_err().to_string();
+        assert!(error.contains("`w`") && error.contains("`deep`") && error.contains("`wide`"), "{error}");
+        p.table("t", "s", 2, RowInit::Zero).unwrap();
+        p.grouped("wide", |p| p.table("t", "s", 2, RowInit::Zero)).unwrap();
+        assert_eq!(p.tables()[0].group, "wide");
+        assert!(p.grouped("deep", |p| p.table("t", "s", 2, RowInit::Zero)).is_err());
+    }
+
+    #[test]
+    fn frozen_weights_are_those_at_and_below_a_name() {
+        let mut p = Params::new(1);
+        let ids =
+            ["tower.0.weight", "tower.1", "towers", "head"].map(|n| p.dense(n, &[1], Init::Zeros).unwrap());
+        assert_eq!(p.freeze("tower"), 2);
+        assert_eq!(ids.map(|id| p.is_trained(id)), [false, false, true, true]);
+        assert_eq!((p.freeze("head"), p.freeze("tow")), (1, 0));
     }
 
     #[test]

@@ -73,6 +73,12 @@ impl Pass {
         self.mode == Mode::Train
     }
 
+    /// Whether nothing so far differs from what a pass in the other mode would have computed: nothing random was drawn
+    /// and no statistic of the batch was used.
+    pub fn is_plain(&self) -> bool {
+        self.draws.get() == 0 && self.statistics.borrow().is_empty()
+    }
+
     /// A weight as a tensor.
     pub fn param(&self, id: ParamId) -> Tensor {
         if let Some(t) = &self.handed.borrow()[id.0] {
@@ -81,7 +87,7 @@ impl Pass {
         let (shape, values, trained) = &self.weights[id.0];
         let node = (self.is_training() && *trained).then(|| self.tape.leaf());
         let values = Rc::new(Data::Shared(values.clone()));
-        let tensor = Tensor { shape: *shape, values, node, tape: self.tape.clone() };
+        let tensor = Tensor { shape: *shape, values, node, tape: self.tape.clone(), split: None };
         self.handed.borrow_mut()[id.0] = Some(tensor.clone());
         tensor
     }
@@ -108,7 +114,7 @@ impl Pass {
     fn input(&self, shape: &[usize], values: Buffer, node: Option<NodeId>) -> Tensor {
         let shape = Shape::new(shape);
         assert_eq!(shape.len(), values.len(), "{} values cannot have shape {shape:?}", values.len());
-        Tensor { shape, values: Rc::new(Data::Own(values)), node, tape: self.tape.clone() }
+        Tensor { shape, values: Rc::new(Data::Own(values)), node, tape: self.tape.clone(), split: None }
     }
 
     /// The tables whose rows this pass may be given; [`TableId`] is an index into them.
@@ -210,6 +216,27 @@ impl Gradients {
     pub fn scale(&mut self, factor: f32) {
         for buffer in self.dense.iter_mut().chain(&mut self.rows).flatten() {
             crate::chunks::rows(buffer, 1, |_, chunk| chunk.iter_mut().for_each(|v| *v *= factor));
+        }
+    }
+
+    /// Adds the gradients of another pass over the same weights and rows; running statistics stay those of this one.
+    ///
+    /// # Panics
+    /// If rows of a table differ in number.
+    pub fn add(&mut self, other: Gradients) {
+        let both = [(&mut self.dense, other.dense), (&mut self.rows, other.rows)];
+        for (mine, theirs) in both {
+            mine.resize_with(mine.len().max(theirs.len()), || None);
+            for (mine, theirs) in mine.iter_mut().zip(theirs) {
+                match (mine, theirs) {
+                    (_, None) => {}
+                    (mine @ None, theirs) => *mine = theirs,
+                    (Some(mine), Some(theirs)) => {
+                        assert_eq!(mine.len(), theirs.len(), "gradients of other rows are added");
+                        crate::chunks::update(mine, &theirs, |a, b| a + b);
+                    }
+                }
+            }
         }
     }
 

@@ -1,10 +1,12 @@
-//! The matrix product: the one place that calls `gemm`.
+//! The matrix product: by our own tiles where they serve, else by the `gemm` crate, which only this file calls.
 //!
 //! Big products are cut into blocks of output rows, one sequential product per block; a block can be
 //! finished (bias, activation) by the thread that made it while it is still in its cache.
 
 #![allow(unsafe_code)]
 
+use crate::chunks::vectorised;
+use crate::tiles;
 use gemm::Parallelism;
 use rayon::prelude::*;
 
@@ -16,11 +18,13 @@ const BLOCK_ROWS: usize = 1024;
 /// A read-only strided matrix.
 #[derive(Clone, Copy)]
 pub(crate) struct Mat<'a> {
-    data: &'a [f32],
-    rows: usize,
-    cols: usize,
-    row_step: usize,
-    col_step: usize,
+    pub(crate) data: &'a [f32],
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+    /// Elements from row to row.
+    pub(crate) row_step: usize,
+    /// Elements from column to column; this or the other is 1.
+    pub(crate) col_step: usize,
 }
 
 impl<'a> Mat<'a> {
@@ -80,7 +84,12 @@ pub(crate) fn product_then(
     if m == 0 || n == 0 {
         return;
     }
+    assert_eq!(a.cols, b.rows, "inner sizes of a product differ");
+    let finish = |from: usize, rows: &mut [f32]| vectorised(|| finish(from, rows));
     let block = block_rows(m, n, a.cols);
+    if tiles::serve(m, n, a.cols) {
+        return tiles::product(out, (a, b), onto, block < m, finish);
+    }
     if block >= m {
         block_product(out, n, a, b, onto);
         return finish(0, out);
@@ -161,7 +170,10 @@ mod tests {
 
     #[test]
     fn every_layout_agrees_with_three_loops() {
-        for (m, k, n) in [(1, 1, 1), (3, 5, 2), (7, 1, 4), (1, 33, 9), (40, 17, 1), (300, 70, 90)] {
+        let small = [(1, 1, 1), (3, 5, 2), (7, 1, 4), (1, 33, 9), (40, 17, 1)];
+        // Sizes for the tiles: odd rests on all sides, several stretches of the inner axis.
+        let big = [(300, 70, 90), (96, 641, 16), (25, 1300, 23), (101, 37, 40), (207, 64, 97)];
+        for (m, k, n) in small.into_iter().chain(big) {
             let a: Vec<f32> = (0..m * k).map(|i| ((i * 7 + 3) % 11) as f32 - 5.0).collect();
             let b: Vec<f32> = (0..k * n).map(|i| ((i * 5 + 1) % 13) as f32 - 6.0).collect();
             let (at, bt) = (transposed(&a, m, k), transposed(&b, k, n));

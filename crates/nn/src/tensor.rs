@@ -1,6 +1,7 @@
 //! Dense `f32` arrays of up to three axes, as cheap handles.
 
 use crate::buffer::Buffer;
+use crate::ops::split::Split;
 use crate::tape::{Grads, NodeId, Tape};
 use std::fmt;
 use std::ops::Deref;
@@ -94,6 +95,8 @@ pub struct Tensor {
     pub(crate) values: Values,
     pub(crate) node: Option<NodeId>,
     pub(crate) tape: Rc<Tape>,
+    /// In inference: which columns of the rows belong to requests.
+    pub(crate) split: Option<Rc<Split>>,
 }
 
 impl Tensor {
@@ -153,7 +156,8 @@ impl Tensor {
     pub fn reshape(&self, axes: &[usize]) -> Tensor {
         let shape = Shape::new(axes);
         assert_eq!(shape.len(), self.len(), "cannot view {:?} as {shape:?}", self.shape);
-        Tensor { shape, ..self.clone() }
+        let split = self.split.clone().filter(|_| axes[0] == self.shape()[0]);
+        Tensor { shape, split, ..self.clone() }
     }
 
     /// `[N, .., W]` as `[N, ..·W]`.
@@ -177,7 +181,12 @@ impl Tensor {
         back: impl FnOnce(Buffer, &mut Grads) + 'static,
     ) -> Tensor {
         let node = tracked.then(|| self.tape.operation(Box::new(back)));
-        Tensor { shape, values, node, tape: self.tape.clone() }
+        Tensor { shape, values, node, tape: self.tape.clone(), split: None }
+    }
+
+    /// The parts of its rows, if it is `[N, width]` and there are any.
+    pub(crate) fn split_rows(&self, width: usize) -> Option<&Split> {
+        self.split.as_deref().filter(|s| self.shape.axes().len() == 2 && s.width() == width)
     }
 
     /// Whether gradients flow to this value.

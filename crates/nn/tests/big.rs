@@ -133,7 +133,7 @@ fn inference_equals_training_without_dropout_and_records_nothing() {
 fn batch_norm_infers_with_running_statistics() {
     let mut params = Params::new(4);
     let norm = BatchNorm::new(&mut params, "n", 3).unwrap();
-    let mut optimiser = Optimiser::new(DenseOptim::Sgd { lr: 0.0, momentum: 0.0, l2: 0.0 });
+    let mut optimiser = Optimiser::new(DenseOptim::sgd(0.0));
     for step in 0..200 {
         let pass = Pass::new(&params, Mode::Train, step);
         let x = pass.constant(&[500, 3], numbers(1500, 100 + step)).affine(4.0, 2.0);

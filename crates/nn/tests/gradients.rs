@@ -125,6 +125,7 @@ fn normalisations() {
 fn factorisation() {
     check(&[&[4, 6], &[4, 6]], |_, t| t[0].dot_rows(&t[1]).square());
     check(&[&[4, 3, 5]], |_, t| t[0].fm());
+    check(&[&[4, 3, 6]], |_, t| t[0].ffm().square());
 }
 
 #[test]
@@ -169,10 +170,15 @@ fn losses() {
 
 #[test]
 fn layers_with_norms_and_dropout() {
-    let mut params = Params::new(8);
+    let mut params = Params::new(5);
     let x = params.dense("x", &[9, 4], Init::Normal(1.0)).unwrap();
-    let config =
-        MlpConfig { hidden: vec![5, 3], activation: Activation::Tanh, dropout: 0.2, batch_norm: true };
+    let config = MlpConfig {
+        hidden: vec![5, 3],
+        activation: Activation::Tanh,
+        dropout: 0.2,
+        batch_norm: true,
+        ..MlpConfig::default()
+    };
     let mlp = Mlp::new(&mut params, "mlp", 4, &config).unwrap();
     let cross = CrossNet::new(&mut params, "cross", 3, 2).unwrap();
     let norm = LayerNorm::new(&mut params, "norm", 3).unwrap();

@@ -53,13 +53,14 @@ fn adam_by_hand(l2: f64, decay: f64) -> Vec<f64> {
     })
 }
 
-const ADAM: DenseOptim = DenseOptim::Adam { lr: 0.05, beta1: 0.9, beta2: 0.999, eps: 1e-8, l2: 0.2 };
+const ADAM: DenseOptim =
+    DenseOptim::Adam(Adam { lr: 0.05, beta1: 0.9, beta2: 0.999, eps: 1e-8, l1: 0.0, l2: 0.2 });
 
 #[test]
 fn adam_with_and_without_decay() {
     near(&fresh(DenseOptim::adam(0.05), 25), &adam_by_hand(0.0, 0.0));
     near(&fresh(ADAM, 25), &adam_by_hand(0.2, 0.0));
-    let w = DenseOptim::AdamW { lr: 0.05, beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.3 };
+    let w = DenseOptim::AdamW(AdamW { lr: 0.05, decay: 0.3, ..AdamW::default() });
     near(&fresh(w, 25), &adam_by_hand(0.0, 0.3));
 }
 
@@ -70,7 +71,13 @@ fn gradient_descent_with_momentum_and_l2() {
             m[0] = momentum * m[0] + g + 0.1 * *w;
             *w -= 0.02 * m[0];
         });
-        near(&fresh(DenseOptim::Sgd { lr: 0.02, momentum: momentum as f32, l2: 0.1 }, 20), &hand);
+        near(
+            &fresh(
+                DenseOptim::Sgd(Sgd { lr: 0.02, momentum: momentum as f32, l2: 0.1, ..Sgd::default() }),
+                20,
+            ),
+            &hand,
+        );
     }
 }
 
@@ -81,7 +88,8 @@ fn adagrad() {
         m[0] += g * g;
         *w -= 0.3 * g / (m[0].sqrt() + 1e-10);
     });
-    let rule = DenseOptim::AdaGrad { lr: 0.3, eps: 1e-10, initial_accumulator: 0.1, l2: 0.01 };
+    let rule =
+        DenseOptim::AdaGrad(AdaGrad { lr: 0.3, initial_accumulator: 0.1, l2: 0.01, ..AdaGrad::default() });
     near(&fresh(rule, 20), &hand);
 }
 
@@ -103,7 +111,7 @@ fn state_of_another_model_or_rule_is_refused() {
     let (mut params, mut optimiser) = (Params::new(0), Optimiser::new(ADAM));
     run(1, &mut optimiser, &mut params);
     let state = optimiser.state();
-    let mut plain = Optimiser::new(DenseOptim::Sgd { lr: 0.1, momentum: 0.0, l2: 0.0 });
+    let mut plain = Optimiser::new(DenseOptim::sgd(0.1));
     assert!(plain.restore(&params, state.clone()).is_err());
     let mut other = Params::new(0);
     other.dense("v", &[3], Init::Ones).unwrap();

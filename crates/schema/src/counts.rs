@@ -38,11 +38,15 @@ impl BadValues {
 
     /// Records one bad value of `frame`'s row; an error when the policy is strict.
     pub fn add(&mut self, frame: &Frame, row: usize, column: &str, reason: &str) -> Result<(), Error> {
-        let place = || format!("{} column `{column}`", frame.place(row));
+        self.add_at(|| frame.place(row), column, reason)
+    }
+
+    /// As [`BadValues::add`], for a row at `place` (`file:line`).
+    pub fn add_at(&mut self, place: impl Fn() -> String, column: &str, reason: &str) -> Result<(), Error> {
         if self.policy == Policy::Strict {
-            return Err(Error::input(place(), reason));
+            return Err(Error::input(format!("{} column `{column}`", place()), reason));
         }
-        self.count(format!("{column}: {}", kind_of(reason)), || format!("{}: {reason}", frame.place(row)));
+        self.count(format!("{column}: {}", kind_of(reason)), || format!("{}: {reason}", place()));
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::cell::{Category, Number};
 use crate::feature::Transform;
 use crate::fit::column_of;
 use crate::{BadValues, Column, Columns, Error, FeatureKind, FeatureSpec, Frame, IdMap, Schema, Side, parse};
@@ -115,6 +116,7 @@ impl From<Encoder> for Saved {
 
 impl Numbering {
     /// The key of one value.
+    #[inline]
     pub fn key(&self, value: &str) -> u64 {
         match self {
             _ if value.is_empty() => MISSING,
@@ -132,6 +134,7 @@ impl Numbering {
 }
 
 /// A hash as a key that is neither [`MISSING`] nor [`UNKNOWN`].
+#[inline]
 pub(crate) fn fold(hash: u64, buckets: Option<u64>) -> u64 {
     match buckets {
         Some(b) => FIRST + hash % b,
@@ -164,6 +167,23 @@ impl Encoder {
     /// The declared features.
     pub fn schema(&self) -> &Schema {
         &self.schema
+    }
+
+    /// What was fitted for a feature, by its place in the schema.
+    pub(crate) fn fitted(&self, feature: usize) -> Option<&Fitted> {
+        self.fitted.get(feature)
+    }
+
+    /// An encoder of features that need no data to be fitted on: hashed, or with numbers and edges as declared.
+    /// What a stream is read with, whose values are not known beforehand.
+    ///
+    /// # Errors
+    /// A feature has a vocabulary, or a mean or quantiles of the training rows; its name and what to do.
+    pub fn without_fitting(schema: &Schema) -> Result<Self, Error> {
+        match schema.features.iter().find_map(|f| Some((f, f.needs_fitting()?))) {
+            Some((feature, why)) => Err(Error::config(format!("feature `{}`: {why}", feature.name))),
+            None => crate::Fitter::new(schema).finish(),
+        }
     }
 
     /// The place of the field of this name.
@@ -220,9 +240,10 @@ fn fields_of(schema: &Schema, fitted: &[Fitted], index: usize, out: &mut Vec<Fie
     match &spec.kind {
         FeatureKind::Categorical { .. } => add(spec.name.clone(), rows, Shape::Key, table, size),
         FeatureKind::Numeric { transform, .. } => match transform {
-            Transform::Quantiles(_) | Transform::Edges(_) => {
-                add(spec.name.clone(), rows, Shape::Key, table, size)
+            Transform::Log2Bins(bins) => {
+                add(spec.name.clone(), rows, Shape::Key, table, Some(log2_keys(*bins)))
             }
+            _ if transform.makes_keys() => add(spec.name.clone(), rows, Shape::Key, table, size),
             _ => add(spec.name.clone(), rows, Shape::Dense(1), None, None),
         },
         FeatureKind::Multi { .. } | FeatureKind::Text { .. } => {
@@ -263,6 +284,11 @@ fn cross_shape(schema: &Schema, of: &[String]) -> (Rows, Shape) {
     (rows, shape)
 }
 
+/// Keys of [`Transform::Log2Bins`]: `f64`s reach up to 2¹⁰²⁴, on both sides of zero.
+fn log2_keys(bins: u32) -> u64 {
+    FIRST + 2 * (1024 * u64::from(bins) + 1)
+}
+
 fn size_of(fitted: &Fitted) -> Option<u64> {
     match fitted {
         Fitted::Keys(numbering) => numbering.size(),
@@ -280,16 +306,11 @@ fn encode_column(
 ) -> Result<Column, Error> {
     match (&spec.kind, fitted) {
         (FeatureKind::Categorical { default, .. }, Fitted::Keys(numbering)) => {
-            let missing = default.as_deref().map_or(MISSING, |d| numbering.key(d));
-            let key = |row| match frame.get(row, at).trim() {
-                "" => missing,
-                value => numbering.key(value),
-            };
-            Ok(Column::Key((0..frame.rows()).map(key).collect()))
+            let rule = Category::new(numbering, default.as_deref());
+            Ok(Column::Key((0..frame.rows()).map(|row| rule.key(frame.get(row, at))).collect()))
         }
         (FeatureKind::Numeric { transform, default }, _) => {
-            let numbers = numbers(spec, *default, frame, at, bad)?;
-            Ok(numeric_column(transform, fitted, frame, at, numbers))
+            numeric_column(spec, &Number::new(transform, fitted, *default), frame, at, bad)
         }
         (FeatureKind::Multi { .. }, Fitted::Keys(numbering)) => multi_column(spec, numbering, frame, at, bad),
         (FeatureKind::Text { max_len, .. }, Fitted::Keys(numbering)) => {
@@ -309,55 +330,29 @@ fn encode_column(
     }
 }
 
-/// The cells as numbers; missing and bad ones are the default.
-fn numbers(
+/// Missing numbers are the default, or a bucket of their own; bad ones are the default.
+fn numeric_column(
     spec: &FeatureSpec,
-    default: f64,
+    rule: &Number<'_>,
     frame: &Frame,
     at: usize,
     bad: &mut BadValues,
-) -> Result<Vec<f64>, Error> {
-    let mut out = Vec::with_capacity(frame.rows());
-    for row in 0..frame.rows() {
-        let cell = frame.get(row, at);
-        out.push(match parse::number(cell) {
-            _ if cell.trim().is_empty() => default,
-            Ok(x) => x,
-            Err(reason) => {
-                bad.add(frame, row, &spec.column, &reason)?;
-                default
-            }
-        });
-    }
-    Ok(out)
-}
-
-fn numeric_column(
-    transform: &Transform,
-    fitted: &Fitted,
-    frame: &Frame,
-    at: usize,
-    numbers: Vec<f64>,
-) -> Column {
-    let dense = |f: &dyn Fn(f64) -> f64| Column::Dense {
-        width: 1,
-        values: numbers.iter().map(|&x| f(x) as f32).collect(),
+) -> Result<Column, Error> {
+    let mut number = |row: usize| match rule.number(frame.get(row, at)) {
+        Ok(x) => Ok(x),
+        Err(reason) => {
+            bad.add(frame, row, &spec.column, &reason)?;
+            Ok(Some(rule.default()))
+        }
     };
-    match (transform, fitted) {
-        (Transform::Log, _) => dense(&|x| x.signum() * x.abs().ln_1p()),
-        (Transform::Standardise, Fitted::Scale { mean, deviation }) => dense(&|x| (x - mean) / deviation),
-        (Transform::Quantiles(_) | Transform::Edges(_), Fitted::Edges(edges)) => Column::Key(
-            numbers
-                .iter()
-                .enumerate()
-                .map(|(row, &x)| match frame.get(row, at).trim() {
-                    "" => MISSING,
-                    _ => 1 + edges.partition_point(|&edge| edge <= x) as u64,
-                })
-                .collect(),
-        ),
-        _ => dense(&|x| x),
+    let rows = 0..frame.rows();
+    if rule.makes_keys() {
+        let keys: Result<_, Error> =
+            rows.map(|row| Ok(number(row)?.map_or(MISSING, |x| rule.key(x)))).collect();
+        return Ok(Column::Key(keys?));
     }
+    let value = |row| Ok(rule.value(number(row)?.unwrap_or(rule.default())));
+    Ok(Column::Dense { width: 1, values: rows.map(value).collect::<Result<_, Error>>()? })
 }
 
 fn multi_column(
@@ -390,6 +385,7 @@ fn multi_column(
     Ok(ragged.column())
 }
 
+/// Cells of numbers in order, or of `index:value` pairs (indices from 0), where what is not named is 0.
 fn dense_column(
     spec: &FeatureSpec,
     (width, separator): (usize, &str),
@@ -401,6 +397,14 @@ fn dense_column(
     for row in 0..frame.rows() {
         let cell = frame.get(row, at);
         let start = values.len();
+        if cell.contains(':') {
+            values.resize(start + width, 0.0);
+            if let Err(reason) = pairs(cell, separator, &mut values[start..]) {
+                bad.add(frame, row, &spec.column, &reason)?;
+                values[start..].fill(0.0);
+            }
+            continue;
+        }
         let parsed = parse::elements(cell, separator).try_for_each(|e| {
             values.push(parse::number(e)? as f32);
             Ok::<(), String>(())
@@ -422,6 +426,22 @@ fn dense_column(
         }
     }
     Ok(Column::Dense { width, values })
+}
+
+/// Puts the `index:value` pairs of a cell into a row.
+fn pairs(cell: &str, separator: &str, row: &mut [f32]) -> Result<(), String> {
+    for pair in parse::elements(cell, separator) {
+        let (index, value) = pair
+            .split_once(':')
+            .ok_or_else(|| format!("{} is not `index:value` as the others are", parse::short(pair)))?;
+        let at: usize = index.trim().parse().map_err(|_| format!("{} is no index", parse::short(index)))?;
+        let width = row.len();
+        let slot = row
+            .get_mut(at)
+            .ok_or_else(|| format!("index {at} is beyond the width {width} (indices begin at 0)"))?;
+        *slot = parse::number(value)? as f32;
+    }
+    Ok(())
 }
 
 /// Builds a ragged column row by row.

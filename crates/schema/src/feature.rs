@@ -55,6 +55,15 @@ pub enum Transform {
     Quantiles(usize),
     /// A bucket's embedding; edges as declared, rising.
     Edges(Vec<f64>),
+    /// A bucket's embedding: ⌊b log₂(1 + |x|)⌋ with the sign of x, b buckets per doubling of 1 + |x|.
+    Log2Bins(u32),
+}
+
+impl Transform {
+    /// Whether it gives a bucket's key and not a number.
+    pub fn makes_keys(&self) -> bool {
+        matches!(self, Self::Quantiles(_) | Self::Edges(_) | Self::Log2Bins(_))
+    }
 }
 
 /// How the embeddings of a row's several keys become one.
@@ -111,7 +120,7 @@ pub enum FeatureKind {
         /// Weigh elements by the action's value.
         strength: bool,
     },
-    /// A vector of numbers.
+    /// A vector of numbers: all of them in order, or `index:value` pairs, where what is not named is 0.
     Dense {
         /// Its length.
         width: usize,
@@ -213,6 +222,7 @@ impl Schema {
 enum Numbers<'a> {
     Values(Encoding),
     Edges(&'a [f64]),
+    Log2Bins(u32),
     /// Quantiles of this very feature: nothing else can share them.
     Quantiles(&'a str),
 }
@@ -239,9 +249,27 @@ impl FeatureSpec {
                 Some(Numbers::Values(Encoding::Hash { buckets: *buckets }))
             }
             FeatureKind::Numeric { transform: Transform::Edges(edges), .. } => Some(Numbers::Edges(edges)),
+            FeatureKind::Numeric { transform: Transform::Log2Bins(bins), .. } => {
+                Some(Numbers::Log2Bins(*bins))
+            }
             FeatureKind::Numeric { transform: Transform::Quantiles(_), .. } => {
                 Some(Numbers::Quantiles(&self.name))
             }
+            _ => None,
+        }
+    }
+
+    /// Why the feature cannot be encoded before training rows were seen; `None` where it can.
+    pub(crate) fn needs_fitting(&self) -> Option<&'static str> {
+        match &self.kind {
+            FeatureKind::Categorical { encoding: Encoding::Vocab { .. }, .. }
+            | FeatureKind::Multi { encoding: Encoding::Vocab { .. }, .. } => {
+                Some("a vocabulary must be fitted on data first; for a stream give encoding = \"hash\"")
+            }
+            FeatureKind::Numeric { transform: Transform::Standardise | Transform::Quantiles(_), .. } => Some(
+                "its transform must be fitted on data first; for a stream give transform = \"log\", \"raw\", \
+                 \"edges\" or \"log2_bins\"",
+            ),
             _ => None,
         }
     }
@@ -274,9 +302,7 @@ fn check_table(feature: &FeatureSpec, before: &[FeatureSpec]) -> Result<(), Erro
 fn has_keys(feature: &FeatureSpec) -> bool {
     match &feature.kind {
         FeatureKind::Categorical { .. } | FeatureKind::Multi { .. } | FeatureKind::Text { .. } => true,
-        FeatureKind::Numeric { transform, .. } => {
-            matches!(transform, Transform::Quantiles(_) | Transform::Edges(_))
-        }
+        FeatureKind::Numeric { transform, .. } => transform.makes_keys(),
         _ => false,
     }
 }
@@ -379,6 +405,21 @@ mod tests {
         assert!(message.contains("did you mean `categorical`?"), "{message}");
         let message = error("[[feature]]\nname='a'\nside='user'\nkind='categorical'\nencodng='hash'\n");
         assert!(message.contains("did you mean `encoding`?"), "{message}");
+    }
+
+    #[test]
+    fn bins_of_a_doubling_are_few_and_belong_to_their_transform() {
+        let numeric = |rest: &str| format!("[[feature]]\nname='a'\nside='user'\nkind='numeric'\n{rest}\n");
+        let message = error(&numeric("transform='log2_bins'\nbins=65"));
+        assert!(message.contains("`bins` is 65 buckets per doubling; at most 64"), "{message}");
+        let message = error(&numeric("transform='log'\nbins=3"));
+        assert!(message.contains("`bins` goes with transform = \"quantiles\" or \"log2_bins\""), "{message}");
+        let schema: Schema = numeric("transform='log2_bins'").parse().unwrap();
+        let bins = FeatureKind::Numeric { transform: Transform::Log2Bins(1), default: 0.0 };
+        assert_eq!(schema.features[0].kind, bins);
+        assert!(crate::Encoder::without_fitting(&schema).is_ok());
+        let message = crate::Encoder::without_fitting(&numeric("").parse().unwrap()).unwrap_err().to_string();
+        assert!(message.contains("feature `a`") && message.contains("log2_bins"), "{message}");
     }
 
     #[test]

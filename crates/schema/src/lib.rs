@@ -22,6 +22,7 @@
 
 pub mod assemble;
 pub mod batch;
+pub mod cell;
 pub mod clock;
 pub mod config;
 pub mod counts;

@@ -25,8 +25,7 @@ fn main() -> Result<(), Error> {
 }
 
 fn probe(optim: RowOptim) -> Result<(), Error> {
-    let config =
-        TableConfig { name: "item".into(), dim: DIM, init: RowInit::Uniform(0.05), optim, l2: 0.0, seed: 1 };
+    let config = TableConfig { init: RowInit::Uniform(0.05), optim, ..TableConfig::new("item", DIM) };
     let store = Store::new(vec![config])?;
     let table = store.table("item")?;
     let all: Vec<u64> = (0..ROWS).collect();
@@ -57,6 +56,33 @@ fn probe(optim: RowOptim) -> Result<(), Error> {
         store.pull_or_init(table, keys, out)?;
         store.push_unique(table, keys, out)
     })?;
-    println!("  {:.0} MB held", store.memory_bytes() as f64 / 1e6);
+    probe_exclusive(store, &batches)
+}
+
+/// One thread, row by row: the keys of a call are found, then each row is read and changed.
+fn probe_exclusive(mut store: Store, batches: &[Vec<u64>]) -> Result<(), Error> {
+    let table = store.table("item")?;
+    let held = store.memory_bytes();
+    let mut rows = store.exclusive();
+    let mut places = Vec::new();
+    let (mut finding, mut changing) = (0.0, 0.0);
+    for keys in batches {
+        let started = Instant::now();
+        rows.locate(table, keys, &mut places)?;
+        finding += started.elapsed().as_secs_f64();
+        let started = Instant::now();
+        for (at, &place) in places.iter().enumerate() {
+            if let Some(&next) = places.get(at + 16) {
+                rows.prefetch(table, next);
+            }
+            rows.row(table, place)[0] += 1.0;
+        }
+        changing += started.elapsed().as_secs_f64();
+        rows.step();
+    }
+    let rate = |secs: f64| (KEYS * batches.len()) as f64 / secs / 1e6;
+    println!("  {:<12} {:6.1} M rows/s, one thread", "locate", rate(finding));
+    println!("  {:<12} {:6.1} M rows/s, one thread", "row", rate(changing));
+    println!("  {:.0} MB held", held as f64 / 1e6);
     Ok(())
 }

@@ -4,6 +4,7 @@ use crate::prefetch::prefetch;
 
 /// A hash of `key` whose every bit depends on every bit of the key (the finaliser of SplitMix64).
 /// The top bits choose the shard, the low bits the bucket.
+#[inline]
 pub(crate) fn mix(key: u64) -> u64 {
     let x = key.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -11,7 +12,8 @@ pub(crate) fn mix(key: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-const FREE: u32 = u32::MAX;
+/// No slot: of a free bucket, and of a key that has no row.
+pub(crate) const NONE: u32 = u32::MAX;
 
 #[derive(Debug, Clone, Copy)]
 #[repr(align(16))] // so that none lies across two cache lines
@@ -20,7 +22,7 @@ struct Bucket {
     slot: u32,
 }
 
-/// Maps keys to slots `0..len()`, handed out in order of insertion. Nothing is ever removed.
+/// Maps keys to slots `0..len()`, handed out in order of insertion. To remove keys, build another.
 #[derive(Debug, Default)]
 pub(crate) struct KeyIndex {
     /// Empty, or a power of two of buckets of which at least a quarter are free.
@@ -33,41 +35,45 @@ impl KeyIndex {
         self.len as usize
     }
 
-    /// The bucket of `key`, or the free one where it belongs; the table must not be empty.
-    fn find(&self, key: u64) -> usize {
+    /// The bucket of `key`, or the free one where it belongs; the table must not be empty. `hash` is
+    /// `mix(key)` here and below.
+    #[inline]
+    fn find(&self, hash: u64, key: u64) -> usize {
         let mask = self.buckets.len() - 1;
-        let mut at = mix(key) as usize & mask;
-        while self.buckets[at].slot != FREE && self.buckets[at].key != key {
+        let mut at = hash as usize & mask;
+        while self.buckets[at].slot != NONE && self.buckets[at].key != key {
             at = (at + 1) & mask;
         }
         at
     }
 
-    /// Asks for the bucket that `key` hashes to.
+    /// Asks for the bucket that `hash` leads to.
     #[inline]
-    pub(crate) fn prefetch(&self, key: u64) {
-        let at = mix(key) as usize & self.buckets.len().wrapping_sub(1);
+    pub(crate) fn prefetch(&self, hash: u64) {
+        let at = hash as usize & self.buckets.len().wrapping_sub(1);
         if let Some(bucket) = self.buckets.get(at) {
             prefetch(std::slice::from_ref(bucket));
         }
     }
 
-    pub(crate) fn get(&self, key: u64) -> Option<u32> {
+    /// The slot of `key`, or [`NONE`].
+    #[inline]
+    pub(crate) fn get(&self, hash: u64, key: u64) -> u32 {
         if self.buckets.is_empty() {
-            return None;
+            return NONE;
         }
-        let slot = self.buckets[self.find(key)].slot;
-        (slot != FREE).then_some(slot)
+        self.buckets[self.find(hash, key)].slot
     }
 
     /// The slot of `key`, and whether it was handed out just now.
-    pub(crate) fn get_or_insert(&mut self, key: u64) -> (u32, bool) {
+    #[inline]
+    pub(crate) fn get_or_insert(&mut self, hash: u64, key: u64) -> (u32, bool) {
         if self.buckets.len() * 3 <= self.len() * 4 {
             self.grow();
         }
-        let at = self.find(key);
+        let at = self.find(hash, key);
         let bucket = &mut self.buckets[at];
-        if bucket.slot != FREE {
+        if bucket.slot != NONE {
             return (bucket.slot, false);
         }
         *bucket = Bucket { key, slot: self.len };
@@ -75,18 +81,19 @@ impl KeyIndex {
         (self.len - 1, true)
     }
 
+    #[cold]
     fn grow(&mut self) {
         let size = (self.buckets.len() * 2).max(16);
-        let old = std::mem::replace(&mut self.buckets, vec![Bucket { key: 0, slot: FREE }; size]);
-        for bucket in old.into_iter().filter(|bucket| bucket.slot != FREE) {
-            let at = self.find(bucket.key);
+        let old = std::mem::replace(&mut self.buckets, vec![Bucket { key: 0, slot: NONE }; size]);
+        for bucket in old.into_iter().filter(|bucket| bucket.slot != NONE) {
+            let at = self.find(mix(bucket.key), bucket.key);
             self.buckets[at] = bucket;
         }
     }
 
     /// All pairs of key and slot, in no useful order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, u32)> + '_ {
-        self.buckets.iter().filter(|b| b.slot != FREE).map(|b| (b.key, b.slot))
+        self.buckets.iter().filter(|b| b.slot != NONE).map(|b| (b.key, b.slot))
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {

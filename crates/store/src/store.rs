@@ -1,5 +1,6 @@
+use crate::config::TableConfig;
 use crate::error::{Error, Result};
-use crate::table::{Table, TableConfig};
+use crate::table::Table;
 use millstream_schema::suggest;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -22,7 +23,7 @@ pub trait Rows: Send + Sync {
     fn dim(&self, table: TableId) -> Result<usize>;
 
     /// Copies the weights of `keys` to `out`, which is `[keys.len(), D]`. Keys may repeat; a key
-    /// that is not in the table yields the default row, D zeros.
+    /// that is not in the table yields its default row, see [`TableConfig::default_row`].
     ///
     /// # Errors
     /// [`Error::Input`] when `out` has another size.
@@ -32,14 +33,17 @@ pub trait Rows: Send + Sync {
 /// Write access to rows: what the trainer needs.
 pub trait RowsMut: Rows {
     /// As [`Rows::pull`], but a key that is not in the table gets a new row first, whose values
-    /// depend on the table's seed, its name and the key alone.
+    /// depend on the table's seed, its name and the key alone. Where the table has an
+    /// [`Admission`](crate::Admission) rule each occurrence is a sighting, and a key without enough of
+    /// them yields the default row.
     ///
     /// # Errors
     /// [`Error::Input`] when `out` has another size.
     fn pull_or_init(&self, table: TableId, keys: &[u64], out: &mut [f32]) -> Result<()>;
 
     /// One optimiser step with `grads`, `[keys.len(), D]`. Gradients of repeated keys are summed
-    /// before the update; missing rows are made as in [`RowsMut::pull_or_init`].
+    /// before the update; missing rows are made as in [`RowsMut::pull_or_init`], but where the table has an
+    /// admission rule, gradients of keys without a row are dropped.
     ///
     /// # Errors
     /// [`Error::Input`] when the sizes differ or a gradient is not finite; nothing has changed then.
@@ -84,10 +88,7 @@ impl Store {
     /// # Errors
     /// As [`Store::new`], or when `shards` is no such number.
     pub fn with_shards(tables: Vec<TableConfig>, shards: usize) -> Result<Self> {
-        if !shards.is_power_of_two() || shards > MAX_SHARDS {
-            let wanted = format!("expected a power of two up to {MAX_SHARDS}");
-            return Err(Error::Input(format!("{shards} shards: {wanted}")));
-        }
+        check_shards(shards)?;
         for (at, table) in tables.iter().enumerate() {
             let repeated = tables[..at].iter().any(|other| other.name == table.name);
             let repeated = repeated.then(|| format!("table `{}` is there twice", table.name));
@@ -166,7 +167,12 @@ impl Store {
     pub fn for_each_row(&self, table: TableId, mut visit: impl FnMut(u64, &[f32])) -> Result<()> {
         let table = self.of(table)?;
         let dim = table.config().dim;
-        table.sorted().rows().for_each(|(key, row)| visit(key, &row[..dim]));
+        let layout = table.rules.layout;
+        let mut weights = vec![0.0; dim];
+        for (key, row) in table.by_key().rows() {
+            layout.read(row, &mut weights);
+            visit(key, &weights);
+        }
         Ok(())
     }
 
@@ -174,12 +180,42 @@ impl Store {
         &self.tables
     }
 
-    fn of(&self, id: TableId) -> Result<&Table> {
+    pub(crate) fn all_mut(&mut self) -> &mut [Table] {
+        &mut self.tables
+    }
+
+    pub(crate) fn set_scale(&self, scale: f32) {
+        self.scale.store(scale.to_bits(), Ordering::SeqCst);
+    }
+
+    /// Drops the rows that the expiry rules of their tables name, and gives the number dropped. Places of
+    /// rows found before are worth nothing after. A table that counts sightings before it admits halves its
+    /// counts; one without a rule is left alone.
+    pub fn expire(&self) -> usize {
+        self.tables.iter().map(Table::expire).sum()
+    }
+
+    /// Drops the rows of zeros of FTRL tables whose default row is zeros, with what their optimiser remembers: pulls
+    /// answer the same without them. For a finished model, which learns no more; gives the number dropped.
+    pub fn drop_zeros(&self) -> usize {
+        self.tables.iter().map(Table::drop_zeros).sum()
+    }
+
+    pub(crate) fn of(&self, id: TableId) -> Result<&Table> {
         self.tables.get(id.0 as usize).ok_or_else(|| {
             let count = self.tables.len();
             Error::Input(format!("there is no table {}, this store has {count}", id.0))
         })
     }
+}
+
+/// Refuses a number of shards that no table can have.
+pub(crate) fn check_shards(shards: usize) -> Result<()> {
+    if shards.is_power_of_two() && shards <= MAX_SHARDS {
+        return Ok(());
+    }
+    let wanted = format!("expected a power of two up to {MAX_SHARDS}");
+    Err(Error::Input(format!("{shards} shards: {wanted}")))
 }
 
 impl Rows for Store {
@@ -210,7 +246,7 @@ impl RowsMut for Store {
             let what = format!("learning rate scale {scale}: expected a number of at least 0");
             return Err(Error::Input(what));
         }
-        self.scale.store(scale.to_bits(), Ordering::SeqCst);
+        self.set_scale(scale);
         Ok(())
     }
 }

@@ -10,12 +10,11 @@ use std::path::Path;
 
 fn tables() -> Vec<TableConfig> {
     let config = |name: &str, dim, optim| TableConfig {
-        name: name.into(),
-        dim,
         init: RowInit::Normal(0.1),
         optim,
         l2: 0.001,
         seed: 3,
+        ..TableConfig::new(name, dim)
     };
     vec![
         config("item", 5, RowOptim::LazyAdam { lr: 0.01, beta1: 0.9, beta2: 0.99, eps: 1e-8 }),
@@ -60,6 +59,75 @@ fn a_reopened_store_answers_and_learns_on_bit_for_bit() {
     };
     for (table, _) in store.tables() {
         assert_eq!(pull(&store, table), pull(&again, table));
+    }
+}
+
+// Made by version 1 of the format, with this program:
+//     let config = |name: &str, dim, init, optim| TableConfig { name: name.into(), dim, init, optim, l2: 0.01, seed: 9 };
+//     let store = Store::new(vec![
+//         config("item", 3, RowInit::Normal(0.1), RowOptim::LazyAdam { lr: 0.01, beta1: 0.9, beta2: 0.99, eps: 1e-8 }),
+//         config("user", 2, RowInit::Uniform(0.5), RowOptim::AdaGradRowWise { lr: 0.1, eps: 1e-6, initial_accumulator: 0.1 }),
+//         config("bias", 1, RowInit::Zero, RowOptim::Sgd { lr: 0.1 }),
+//     ])?;
+//     store.set_learning_rate(0.5)?;
+//     for (name, dim) in [("item", 3), ("user", 2), ("bias", 1), ("item", 3)] {
+//         let keys = [7, 1 << 40, 7, u64::MAX, 0];
+//         let grads: Vec<f32> = (0..keys.len() * dim).map(|at| at as f32 / 8.0 - 0.5).collect();
+//         store.push(store.table(name)?, &keys, &grads)?;
+//     }
+//     store.save("rows.mill")?; // then the bits of all rows were printed
+#[test]
+fn a_file_of_version_1_opens_and_learns_on() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/v1/rows.mill");
+    let store = Store::open(&path).unwrap();
+    assert_eq!(store.learning_rate(), 0.5);
+    let bits = |name: &str| {
+        let mut rows = Vec::new();
+        let each = |key, row: &[f32]| rows.push((key, row.iter().map(|x| x.to_bits()).collect::<Vec<_>>()));
+        store.for_each_row(store.table(name).unwrap(), each).unwrap();
+        rows
+    };
+    let item = [
+        [0xbb99_4de7, 0x3e37_0d46, 0xbe0e_c36f],
+        [0x3dc4_6808, 0x3dac_e479, 0x3cee_6c6d],
+        [0x3ca0_6d0e, 0xbb86_edf2, 0x3d26_a5be],
+        [0x3d8a_6c25, 0xbe39_bedd, 0xbd08_fb67],
+    ];
+    let user = [[0x3e24_1631, 0xbe9d_3536], [0xbd87_1d82, 0x3dd4_33f1], [0x3e3b_270c, 0xbede_8752]];
+    let keys = [0, 7, 1 << 40, u64::MAX];
+    assert_eq!(bits("item"), keys.into_iter().zip(item.map(Vec::from)).collect::<Vec<_>>());
+    assert_eq!(bits("user")[..3], keys.into_iter().zip(user.map(Vec::from)).collect::<Vec<_>>());
+    assert_eq!(bits("bias")[1..3], [(7, vec![0x3d19_999a]), (1 << 40, vec![0x3c99_999a])]);
+    let (_, config) = store.tables().next().unwrap();
+    let optim = RowOptim::LazyAdam { lr: 0.01, beta1: 0.9, beta2: 0.99, eps: 1e-8 };
+    let init = RowInit::Normal(0.1);
+    assert_eq!(*config, TableConfig { init, optim, l2: 0.01, seed: 9, ..TableConfig::new("item", 3) });
+    // Saved in the present version it is the same, and goes on alike.
+    let again = Store::read_from(&mut &bytes(&store)[..], Path::new("again")).unwrap();
+    for store in [&store, &again] {
+        store.push(store.table("item").unwrap(), &[7, 8], &[0.5; 6]).unwrap();
+    }
+    assert!(bytes(&store) == bytes(&again));
+    let mark = store.mark();
+    store.push(store.table("bias").unwrap(), &[7], &[0.5]).unwrap();
+    assert_eq!(store.delta_since(&mark).unwrap().rows(), (1, 0), "the one row touched since");
+}
+
+#[test]
+fn any_number_of_shards_reads_what_any_other_wrote() {
+    let store = Store::with_shards(tables(), 1).unwrap();
+    step(&store, 5000);
+    let whole = bytes(&store);
+    for shards in [1, 2, 64, 4096] {
+        let again = Store::read_with_shards(&mut &whole[..], Path::new("rows"), shards).unwrap();
+        assert!(whole == bytes(&again), "{shards} shards");
+        step(&again, 100);
+        let other = Store::read_with_shards(&mut &whole[..], Path::new("rows"), 8).unwrap();
+        step(&other, 100);
+        assert!(bytes(&other) == bytes(&again), "{shards} shards");
+    }
+    for shards in [0, 3, 8192] {
+        assert!(Store::read_with_shards(&mut &whole[..], Path::new("rows"), shards).is_err());
     }
 }
 

@@ -6,7 +6,7 @@ use millstream_models::embeds::{self, Embeds};
 use millstream_schema::{Assembler, Batch, BatchSource};
 use rayon::prelude::*;
 
-use crate::metrics::{RankingMetrics, auc, gauc, logloss};
+use crate::metrics::{RankingMetrics, Scored};
 use crate::run::Metrics;
 use crate::{Error, Learner};
 
@@ -30,43 +30,54 @@ impl Rules<'_> {
     }
 }
 
+/// The scores of a ranker over all batches of `source`, by task in the learner's order.
+///
+/// # Errors
+/// Reading or scoring fails.
+pub fn scored(
+    learner: &Learner,
+    source: &mut dyn BatchSource,
+    seen: &dyn Fn(u64),
+) -> Result<Vec<Scored>, Error> {
+    let tasks = learner.tasks().len();
+    let mut out = vec![Scored::of_logits(); tasks];
+    let mut rows = 0;
+    while let Some(batch) = source.next_batch()? {
+        let logits = learner.calibrated(learner.logits(&batch)?);
+        for (t, scored) in out.iter_mut().enumerate() {
+            let of_task = |all: &[f32]| all.iter().skip(t).step_by(tasks).copied().collect::<Vec<f32>>();
+            scored.push(&of_task(&logits), &of_task(&batch.labels), &batch.group, &batch.weights);
+        }
+        rows += batch.candidates() as u64;
+        seen(rows);
+    }
+    Ok(out)
+}
+
 /// AUC, GAUC and log-loss of a ranker over all batches of `source`; with several tasks also `TASK.auc` and
 /// so on, the bare keys being the first task's.
 ///
 /// # Errors
 /// Reading or scoring fails.
 pub fn ranker(learner: &Learner, source: &mut dyn BatchSource, seen: &dyn Fn(u64)) -> Result<Metrics, Error> {
-    let tasks = learner.tasks();
-    let mut scores: Vec<Vec<f32>> = vec![Vec::new(); tasks.len()];
-    let mut labels = scores.clone();
-    let (mut groups, mut weights): (Vec<u32>, Vec<f32>) = (Vec::new(), Vec::new());
-    while let Some(batch) = source.next_batch()? {
-        let logits = learner.logits(&batch)?;
-        for t in 0..tasks.len() {
-            scores[t].extend(logits.iter().skip(t).step_by(tasks.len()));
-            labels[t].extend(batch.labels.iter().skip(t).step_by(tasks.len()));
-        }
-        groups.extend_from_slice(&batch.group);
-        weights.extend_from_slice(&batch.weights);
-        seen(groups.len() as u64);
-    }
+    let scored = scored(learner, source, seen)?;
+    Ok(by_task(learner.tasks(), scored.iter().map(Scored::brief)))
+}
+
+/// Joins the metrics of several tasks: the bare keys are the first task's; with several, `TASK.key` of each.
+pub fn by_task(tasks: &[String], of_each: impl Iterator<Item = Metrics>) -> Metrics {
     let mut metrics = Metrics::new();
-    for (t, task) in tasks.iter().enumerate() {
-        let values = [
-            ("auc", auc::weighted(&scores[t], &labels[t], &weights).value),
-            ("gauc", gauc::weighted(&scores[t], &labels[t], &groups, &weights).value),
-            ("logloss", logloss::weighted_from_logits(&scores[t], &labels[t], &weights).value),
-        ];
-        for (key, value) in values.into_iter().filter_map(|(k, v)| Some((k, v?))) {
-            if t == 0 {
-                metrics.insert(key.to_owned(), value);
-            }
+    for (t, (task, values)) in tasks.iter().zip(of_each).enumerate() {
+        for (key, value) in values {
             if tasks.len() > 1 {
                 metrics.insert(format!("{task}.{key}"), value);
             }
+            if t == 0 {
+                metrics.insert(key, value);
+            }
         }
     }
-    Ok(metrics)
+    metrics
 }
 
 /// Each user's best `k` of the whole catalogue by inner product, in parallel blocks.
@@ -128,15 +139,34 @@ pub fn scored_lists(
         .collect()
 }
 
-/// Recall, NDCG, HitRate, MRR and precision at each cut-off, averaged over users, and the share of a
-/// catalogue of that size that was shown.
+/// Metrics of lists at each cut-off, averaged over users ([`RankingMetrics`]), with coverage and Gini of a catalogue of
+/// that size.
 pub fn lists(eval: &EvalUsers, lists: &[Vec<u32>], k: &[usize], catalogue: usize) -> Metrics {
-    let mut sums = RankingMetrics::with_catalogue(k, catalogue);
-    for (place, list) in lists.iter().enumerate() {
-        sums.add(list, eval.truth.row(place));
-    }
+    added(RankingMetrics::with_catalogue(k, catalogue), eval, lists)
+}
+
+/// [`lists`] with novelty and tail share, from the catalogue's past interactions by item.
+pub fn lists_beside(eval: &EvalUsers, lists: &[Vec<u32>], k: &[usize], interactions: &[u32]) -> Metrics {
+    added(RankingMetrics::with_popularity(k, interactions), eval, lists)
+}
+
+/// In parallel blocks; the sums are exact, so that their order does not matter.
+fn added(empty: RankingMetrics, eval: &EvalUsers, lists: &[Vec<u32>]) -> Metrics {
+    let block = |(block, lists): (usize, &[Vec<u32>])| {
+        let mut sums = empty.clone();
+        for (i, list) in lists.iter().enumerate() {
+            sums.add(list, eval.truth.row(block * BLOCK + i));
+        }
+        sums
+    };
+    let parts: Vec<RankingMetrics> = lists.par_chunks(BLOCK).enumerate().map(block).collect();
+    let mut sums = empty.clone();
+    parts.iter().for_each(|part| sums.merge(part));
     sums.finish()
 }
+
+/// Users whose lists are judged in one go.
+const BLOCK: usize = 4096;
 
 impl Embeds for Learner {
     fn users(&self, batch: &Batch) -> Result<Vec<f32>, millstream_models::Error> {

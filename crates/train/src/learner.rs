@@ -1,23 +1,23 @@
 //! A model with everything that learns: dense weights, rows, both optimisers, and the step.
 
-use millstream_models::input::Feeder;
-use millstream_models::ranker::{self, Labels, Shape};
-use millstream_models::retriever::{self, Targets};
+use millstream_models::input::{Feeder, Planned};
+use millstream_models::online::{self, Progressive};
+use millstream_models::ranker::{self, Shape};
+use millstream_models::retriever;
 use millstream_models::snapshot::{Header, Role, fingerprint};
 use millstream_models::{ModelConfig, RANKERS, RETRIEVERS, Ranker, Retriever, serving};
-use millstream_nn::{
-    DenseOptim, Gradients, Inputs, Mode, OptimState, Optimiser, Params, Pass, Tensor, Weights,
-};
+use millstream_nn::loss::TaskLoss;
+use millstream_nn::{Inputs, Mode, OptimState, Optimiser, Params, Pass, Tensor, Weights};
 use millstream_schema::{Batch, Encoder, Field, suggest};
-use millstream_store::{RowInit, RowOptim, Rows, RowsMut, Store, TableConfig, TableId};
+use millstream_store::{Rows, Store, TableId};
 use std::sync::Arc;
 
-use crate::config::{DenseOptimizer, RowOptimizer};
+use crate::config::Updates;
 use crate::sampler::Sampler;
-use crate::{Error, TrainConfig};
+use crate::{Error, TrainConfig, rules};
 
 /// The network, by what it is for.
-enum Model {
+pub(crate) enum Model {
     Ranker(Box<dyn Ranker>),
     Retriever(Box<dyn Retriever>),
 }
@@ -48,22 +48,30 @@ pub struct Sampling {
 
 /// A model in training.
 pub struct Learner {
-    setting: OwnedSetting,
-    model: Model,
-    fields: Arc<[Field]>,
-    params: Params,
-    store: Store,
-    tables: Vec<TableId>,
-    optimiser: Optimiser,
-    feeder: Feeder,
-    steps: u64,
+    pub(crate) setting: OwnedSetting,
+    pub(crate) model: Model,
+    pub(crate) fields: Arc<[Field]>,
+    pub(crate) params: Params,
+    pub(crate) store: Store,
+    pub(crate) tables: Vec<TableId>,
+    pub(crate) optimiser: Optimiser,
+    pub(crate) feeder: Feeder,
+    /// One per task.
+    pub(crate) losses: Vec<TaskLoss>,
+    /// Learns a row at a time, where that is asked for.
+    pub(crate) online: Option<Box<dyn Progressive>>,
+    /// Factor on the learning rates besides the schedule's.
+    pub(crate) rate: f32,
+    pub(crate) steps: u64,
+    /// Share of the training negatives that were kept, where they were sampled.
+    pub(crate) negatives_kept: Option<f64>,
 }
 
-struct OwnedSetting {
-    tasks: Vec<String>,
-    model: ModelConfig,
-    training: TrainConfig,
-    sampling: Option<Arc<Sampling>>,
+pub(crate) struct OwnedSetting {
+    pub(crate) tasks: Vec<String>,
+    pub(crate) model: ModelConfig,
+    pub(crate) training: TrainConfig,
+    pub(crate) sampling: Option<Arc<Sampling>>,
 }
 
 /// Whether a model of this name ranks or retrieves.
@@ -92,6 +100,22 @@ pub fn check_model(model: &ModelConfig) -> Result<(), Error> {
     let checks = rankers.chain(RETRIEVERS.iter().map(|d| (d.name, d.check)));
     role_of(&model.name)?;
     Ok(checks.filter(|(name, _)| *name == model.name).try_for_each(|(_, check)| check(model))?)
+}
+
+/// Refuses models that cannot learn a stream.
+///
+/// # Errors
+/// The model is a retriever, or is fitted on all rows at once.
+pub fn check_streams(name: &str) -> Result<(), Error> {
+    if role_of(name)? == Role::Retriever {
+        return Err(Error::Config(format!("`{name}` is a retriever; streams train rankers")));
+    }
+    match RANKERS.iter().any(|def| def.name == name && def.fit.is_some()) {
+        true => {
+            Err(Error::Config(format!("`{name}` is fitted on all rows at once; it cannot learn a stream")))
+        }
+        false => Ok(()),
+    }
 }
 
 impl Learner {
@@ -124,16 +148,24 @@ impl Learner {
             Role::Ranker => Model::Ranker(ranker::build(setting.model, &shape, &mut params)?),
             Role::Retriever => Model::Retriever(retriever::build(setting.model, &shape, &mut params)?),
         };
-        let configs = table_configs(&params, setting.training);
+        rules::freeze(&mut params, setting.training)?;
+        let configs = rules::tables(&params, setting.training);
         let store = match store {
             Some(store) => {
                 store.check_tables(&configs)?;
                 store
             }
+            // Row by row one thread has a table at a time; fewer shards are fewer places to look.
+            None if setting.training.updates == Updates::Row => Store::with_shards(configs, 1)?,
             None => Store::new(configs)?,
         };
         let tables = params.tables().iter().map(|t| store.table(&t.name)).collect::<Result<_, _>>()?;
+        let online = match setting.training.updates {
+            Updates::Batch => None,
+            Updates::Row => Some(online::build(setting.model, &shape, &params, &store)?),
+        };
         Ok(Self {
+            losses: rules::losses(setting.tasks, setting.training)?,
             setting: OwnedSetting {
                 tasks: setting.tasks.to_vec(),
                 model: setting.model.clone(),
@@ -142,64 +174,20 @@ impl Learner {
             },
             model,
             feeder: Feeder::new(&fields),
-            optimiser: Optimiser::new(dense_rule(setting.training)),
+            optimiser: rules::optimiser(&params, setting.training)?,
+            online,
             fields,
             params,
             store,
             tables,
+            rate: 1.0,
             steps: 0,
+            negatives_kept: None,
         })
     }
 
-    /// One step on one batch; gives the batch's loss.
-    ///
-    /// A retriever's batch holds R requests, whose positives are the first R candidates in order; candidates
-    /// beyond those are negatives drawn from [`Sampling::negatives`].
-    ///
-    /// # Errors
-    /// The loss or a gradient is not finite, or the batch was made by another encoder.
-    pub fn step(&mut self, batch: &Batch) -> Result<f32, Error> {
-        let planned = self.feeder.plan(&self.fields, batch)?;
-        let pass = Pass::new(&self.params, Mode::Train, self.setting.training.seed ^ (self.steps << 20));
-        let x = planned.inputs(&pass, (&self.fields, batch), self.params.tables(), |at, keys, out| {
-            Ok(self.store.pull_or_init(self.tables[at], keys, out)?)
-        })?;
-        let loss = self.loss(&pass, &x, batch)?;
-        let value = loss.item();
-        let mut gradients = pass.backward(&loss);
-        drop((loss, x, pass));
-        self.check_finite(value, &gradients)?;
-        if let Some(norm) = self.setting.training.clip_norm {
-            gradients.clip(norm);
-        }
-        self.optimiser.step(&mut self.params, &gradients);
-        let ids: Vec<_> = self.params.table_ids().collect();
-        for ((at, table), id) in self.params.tables().iter().enumerate().zip(ids) {
-            if let Some(grads) = gradients.rows(id) {
-                self.store.push_unique(self.tables[at], planned.keys(table), grads)?;
-            }
-        }
-        self.steps += 1;
-        Ok(value)
-    }
-
-    fn loss(&self, pass: &Pass, x: &Inputs, batch: &Batch) -> Result<Tensor, Error> {
-        match &self.model {
-            Model::Ranker(model) => {
-                let y = Labels { values: &batch.labels, weights: &batch.weights };
-                Ok(model.loss(&model.forward(pass, x), &y))
-            }
-            Model::Retriever(model) => {
-                let log_q = self.log_q(batch)?;
-                let weights = batch.weights.get(..batch.requests).unwrap_or(&[]);
-                let y = Targets { items: &batch.item, log_q: &log_q, weights };
-                Ok(model.loss(&model.users(pass, x), &model.items(pass, x), &y))
-            }
-        }
-    }
-
     /// ln of the expected number of times that each column's item is among the columns.
-    fn log_q(&self, batch: &Batch) -> Result<Vec<f32>, Error> {
+    pub(crate) fn log_q(&self, batch: &Batch) -> Result<Vec<f32>, Error> {
         let sampling = self.setting.sampling.as_deref().ok_or_else(|| {
             Error::Config("a retriever trains on interactions; this data has no catalogue".into())
         })?;
@@ -212,19 +200,7 @@ impl Learner {
         Ok(batch.item.iter().map(expected).collect())
     }
 
-    fn check_finite(&self, loss: f32, gradients: &Gradients) -> Result<(), Error> {
-        if loss.is_finite() {
-            return Ok(());
-        }
-        let place = gradients.first_non_finite(&self.params).unwrap_or("the loss itself");
-        Err(Error::Diverged(format!(
-            "training diverged at step {}: the loss is {loss} (first bad gradient: {place}); lower the learning \
-             rate or set training.clip_norm",
-            self.steps + 1
-        )))
-    }
-
-    /// Logits of a ranker `[N, T]`, without dropout; rows that training never met are zero.
+    /// Logits of a ranker `[N, T]` as it learned them ([`Self::calibrated`] is what they mean on all rows), without dropout; rows that training never met are zero.
     ///
     /// # Errors
     /// The model is a retriever, or the batch was made by another encoder.
@@ -267,7 +243,15 @@ impl Learner {
     }
 
     fn infer(&self, batch: &Batch, forward: impl Fn(&Pass, &Inputs) -> Tensor) -> Result<Vec<f32>, Error> {
-        let planned = self.feeder.clone().plan(&self.fields, batch)?;
+        self.infer_planned(batch, &self.feeder.clone().plan(&self.fields, batch)?, forward)
+    }
+
+    pub(crate) fn infer_planned(
+        &self,
+        batch: &Batch,
+        planned: &Planned,
+        forward: impl Fn(&Pass, &Inputs) -> Tensor,
+    ) -> Result<Vec<f32>, Error> {
         let pass = Pass::new(&self.params, Mode::Infer, 0);
         let x = planned.inputs(&pass, (&self.fields, batch), self.params.tables(), |at, keys, out| {
             Ok(self.store.pull(self.tables[at], keys, out)?)
@@ -275,11 +259,20 @@ impl Learner {
         Ok(forward(&pass, &x).to_vec())
     }
 
-    /// Multiplies both learning rates by `factor` from the next step on.
+    /// Multiplies all learning rates by `factor`, besides what the schedule does, from the next step on.
     pub fn set_rate(&mut self, factor: f32) {
-        self.optimiser.set_lr(dense_rule(&self.setting.training).lr() * factor);
-        // The factor is positive and finite: the configuration was checked.
-        let _ = self.store.set_learning_rate(factor);
+        self.rate = factor;
+    }
+
+    /// Begins all embedding rows afresh; dense weights and their optimiser stay.
+    ///
+    /// # Errors
+    /// None that the configuration, which was checked, allows.
+    pub fn reset_rows(&mut self) -> Result<(), Error> {
+        self.store = Store::new(rules::tables(&self.params, &self.setting.training))?;
+        self.tables =
+            self.params.tables().iter().map(|t| self.store.table(&t.name)).collect::<Result<_, _>>()?;
+        Ok(())
     }
 
     /// Steps taken.
@@ -328,7 +321,23 @@ impl Learner {
             fields: fingerprint(&self.fields),
             seed: self.setting.training.seed,
             steps: self.steps,
+            negatives_kept: self.negatives_kept,
         }
+    }
+
+    /// Says that the rows to learn from have a share `kept` of the negatives; it is saved with the model, and
+    /// [`Self::calibrated`] takes it into account.
+    pub fn set_negatives_kept(&mut self, kept: Option<f64>) {
+        self.negatives_kept = kept;
+    }
+
+    /// Logits as they are on all rows: ln w is added to those of a model that learned from a share w of the negatives.
+    pub fn calibrated(&self, mut logits: Vec<f32>) -> Vec<f32> {
+        let shift = self.negatives_kept.map_or(0.0, |kept| kept.ln() as f32);
+        if shift != 0.0 {
+            logits.iter_mut().for_each(|z| *z += shift);
+        }
+        logits
     }
 }
 
@@ -355,39 +364,6 @@ pub struct SavedState {
     pub optimizer: OptimState,
     /// Steps taken.
     pub steps: u64,
-}
-
-fn table_configs(params: &Params, training: &TrainConfig) -> Vec<TableConfig> {
-    let lr = training.rows.learning_rate;
-    let optim = match training.rows.optimizer {
-        RowOptimizer::AdaGrad => RowOptim::AdaGradRowWise { lr, eps: 1e-10, initial_accumulator: 0.0 },
-        RowOptimizer::Adam => RowOptim::LazyAdam { lr, beta1: 0.9, beta2: 0.999, eps: 1e-8 },
-        RowOptimizer::Sgd => RowOptim::Sgd { lr },
-    };
-    let init = |init| match init {
-        millstream_nn::RowInit::Zero => RowInit::Zero,
-        millstream_nn::RowInit::Uniform(bound) => RowInit::Uniform(bound),
-        millstream_nn::RowInit::Normal(std) => RowInit::Normal(std),
-    };
-    let config = |t: &millstream_nn::TableSpec| TableConfig {
-        name: t.name.clone(),
-        dim: t.dim,
-        init: init(t.init),
-        optim,
-        l2: training.rows.l2,
-        seed: training.seed,
-    };
-    params.tables().iter().map(config).collect()
-}
-
-fn dense_rule(training: &TrainConfig) -> DenseOptim {
-    let (lr, l2) = (training.dense.learning_rate, training.dense.l2);
-    match training.dense.optimizer {
-        DenseOptimizer::Adam => DenseOptim::Adam { lr, beta1: 0.9, beta2: 0.999, eps: 1e-8, l2 },
-        DenseOptimizer::AdamW => DenseOptim::AdamW { lr, beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: l2 },
-        DenseOptimizer::AdaGrad => DenseOptim::AdaGrad { lr, eps: 1e-10, initial_accumulator: 0.0, l2 },
-        DenseOptimizer::Sgd => DenseOptim::Sgd { lr, momentum: 0.0, l2 },
-    }
 }
 
 #[cfg(test)]

@@ -1,16 +1,29 @@
 //! Step, evaluate, checkpoint; one loop for file and stream.
 
+pub mod chart;
 pub mod checkpoint;
 pub mod config;
 mod error;
 pub mod eval;
+mod every_row;
+pub mod fit;
+pub mod graded;
+pub mod importance;
 pub mod learner;
 pub mod metrics;
 pub mod negatives;
+pub mod page;
+pub mod progressive;
+pub mod record;
+pub mod report;
+mod rules;
 pub mod run;
 pub mod sampler;
+pub mod selection;
+mod step;
+pub mod stream;
 
 pub use config::TrainConfig;
 pub use error::Error;
-pub use learner::{Learner, Sampling, SavedState, Setting, check_model, role_of};
+pub use learner::{Learner, Sampling, SavedState, Setting, check_model, check_streams, role_of};
 pub use run::{BEST, Evaluation, LATEST, Metrics, Outcome, Progress, Run, RunState};

@@ -2,7 +2,8 @@
 
 use millstream_schema::BatchSource;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Instant;
 
@@ -104,21 +105,43 @@ pub fn check_resumed(state: &RunState, config: &TrainConfig) -> Result<(), Error
         checkpoint_every: config.checkpoint_every,
         ..begun.clone()
     };
-    if begun == *config {
+    refuse_other_config(&begun, config)
+}
+
+/// Names the first key that differs.
+pub(crate) fn refuse_other_config(begun: &TrainConfig, config: &TrainConfig) -> Result<(), Error> {
+    if begun == config {
         return Ok(());
     }
     // By way of text, so that numbers are shown as they were written.
-    let table = |c: &TrainConfig| -> serde_json::Value {
+    let table = |c: &TrainConfig| -> Value {
         serde_json::to_string(c).and_then(|text| serde_json::from_str(&text)).unwrap_or_default()
     };
-    let (was, is) = (table(&begun), table(config));
-    let keys = was.as_object().into_iter().flat_map(|t| t.keys()).find(|key| was[*key] != is[*key]);
     let what =
-        keys.map_or_else(String::new, |key| format!(": training.{key} was {} and is {}", was[key], is[key]));
+        difference("training", &table(begun), &table(config)).map_or_else(String::new, |d| format!(": {d}"));
     Err(Error::Config(format!(
         "the run cannot go on with other hyperparameters{what}; give it those it began with, or train into \
          another folder"
     )))
+}
+
+/// The first key below `key` whose value differs, with both values; a key that is absent is `null`.
+fn difference(key: &str, was: &Value, is: &Value) -> Option<String> {
+    if was == is {
+        return None;
+    }
+    let empty = serde_json::Map::new();
+    let parts = match (was, is) {
+        (Value::Object(was), Value::Object(is)) => Some((was, is)),
+        // A table that was not there is told by its first key.
+        (Value::Object(was), Value::Null) => Some((was, &empty)),
+        (Value::Null, Value::Object(is)) => Some((&empty, is)),
+        _ => None,
+    };
+    let Some((was, is)) = parts else { return Some(format!("{key} was {was} and is {is}")) };
+    let value = |table: &serde_json::Map<String, Value>, k: &str| table.get(k).cloned().unwrap_or_default();
+    let keys: BTreeSet<&String> = was.keys().chain(is.keys()).collect();
+    keys.into_iter().find_map(|k| difference(&format!("{key}.{k}"), &value(was, k), &value(is, k)))
 }
 
 /// What a finished run reports.
@@ -143,6 +166,9 @@ impl Run<'_> {
     /// Reading, diverging, or saving fails.
     pub fn train(&self, learner: &mut Learner, state: Option<RunState>) -> Result<Outcome, Error> {
         self.config.check()?;
+        if self.config.schedule.is_some_and(|s| s.needs_total()) {
+            return Err(Error::Config("training.schedule: `total_steps` is missing".into()));
+        }
         if let Some(state) = &state {
             check_resumed(state, self.config)?;
         }
@@ -161,6 +187,9 @@ impl Run<'_> {
     }
 
     fn epoch(&self, learner: &mut Learner, state: &mut RunState, clock: &mut Clock) -> Result<(), Error> {
+        if self.config.reset_rows_each_epoch && state.epoch > 0 && state.batch == 0 {
+            learner.reset_rows()?;
+        }
         let mut source = (self.open)(state.epoch, state.batch)?;
         loop {
             let start = Instant::now();
@@ -219,7 +248,7 @@ impl Run<'_> {
     fn score(&self, metrics: &Metrics) -> Result<f64, Error> {
         let key = match &self.config.monitor {
             Some(key) => key.as_str(),
-            None => ["auc", "recall@50", "logloss"]
+            None => ["auc", "ndcg@10", "recall@50", "logloss"]
                 .into_iter()
                 .find(|k| metrics.contains_key(*k))
                 .unwrap_or("auc"),
@@ -280,5 +309,20 @@ mod tests {
         let message = check_resumed(&state, &other).unwrap_err().to_string();
         assert!(message.contains("training.batch_size was 4096 and is 17"), "{message}");
         check_resumed(&RunState::default(), &other).unwrap();
+    }
+
+    #[test]
+    fn what_differs_inside_a_table_is_told_with_its_whole_name() {
+        let config = TrainConfig::default();
+        let state = RunState { config: Some(config.clone()), ..RunState::default() };
+        let told = |config: &TrainConfig| check_resumed(&state, config).unwrap_err().to_string();
+        let mut other = config.clone();
+        other.dense.beta1 = Some(0.5);
+        assert!(told(&other).contains("training.dense.beta1 was null and is 0.5"), "{}", told(&other));
+        let mut other = config.clone();
+        other.fgm = Some(crate::config::FgmConfig { epsilon: 0.25 });
+        assert!(told(&other).contains("training.fgm.epsilon was null and is 0.25"), "{}", told(&other));
+        let other = TrainConfig { freeze: vec!["tower".into()], ..config };
+        assert!(told(&other).contains("training.freeze was null and is [\"tower\"]"), "{}", told(&other));
     }
 }

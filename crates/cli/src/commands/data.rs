@@ -3,9 +3,11 @@
 use clap::{Args, Subcommand, ValueEnum};
 use millstream_data::config::DatasetConfig;
 use millstream_data::inspect::inspect;
+use millstream_data::leakage;
 use millstream_data::logs::LogFormat;
+use millstream_data::sample::{self, Labelled, Sample};
 use millstream_data::synth::{self, World, WorldConfig, write_world};
-use millstream_data::write_text;
+use millstream_data::{Prepared, Split, write_text};
 use millstream_schema::{config, suggest};
 use serde_json::json;
 use std::path::PathBuf;
@@ -24,7 +26,7 @@ pub enum Command {
     Synth(SynthOptions),
     /// What is in a log file: columns, types, missing and suspicious values, features to start from.
     #[command(
-        after_help = "Examples:\n  millstream data inspect events.csv.gz\n  millstream data inspect ratings.dat --delimiter :: --columns user,item,rating,time"
+        after_help = "Examples:\n  millstream data inspect events.csv.gz\n  millstream data inspect ratings.dat --delimiter :: --columns user,item,rating,time\n  millstream data inspect ads.csv --leakage --label clicked --time shown_at\n  millstream data inspect prepared --leakage      a folder made by `data prepare`: also across its parts\n\nExit status with --leakage: 0 no leak found, 1 a leak was found, 2 bad input. With --json the object has source, rows,\nrows_seen, positive, positive_share, columns, not_checked, and findings: kind (label_copy, missing, future, own_label,\nfades, row_order, duplicates), column, figure, reason, advice."
     )]
     Inspect(InspectOptions),
     /// Turn log files into the prepared form that training streams.
@@ -81,9 +83,21 @@ pub struct InspectOptions {
     /// Column names, where the file does not name them.
     #[arg(long, value_delimiter = ',')]
     columns: Option<Vec<String>>,
-    /// Look at the first so many rows only.
-    #[arg(long, value_name = "N")]
+    /// Look at the first so many rows only; with --leakage, at about so many, evenly spread (250,000 by default).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     rows: Option<u64>,
+    /// Look for columns and rows that give the label away; the file may also be a prepared folder.
+    #[arg(long)]
+    leakage: bool,
+    /// The label's column (of a prepared folder: the task); by name (label, click, target, …) when absent.
+    #[arg(long, value_name = "COLUMN", requires = "leakage")]
+    label: Option<String>,
+    /// A label above this is positive; the greater of two values, or above the median, when absent.
+    #[arg(long, value_name = "X", requires = "label", allow_negative_numbers = true)]
+    above: Option<f64>,
+    /// The column of the rows' times.
+    #[arg(long, value_name = "COLUMN", requires = "leakage")]
+    time: Option<String>,
 }
 
 /// Options of `data prepare`.
@@ -158,8 +172,12 @@ fn look(options: &InspectOptions, global: &Global) -> Result<Verdict, Failure> {
         delimiter: options.delimiter.clone(),
         header: options.columns.as_ref().map(|_| false),
         columns: options.columns.clone(),
+        encoding: None,
     };
     let bar = Bar::new("inspect", 0, "rows", global.quiet);
+    if options.leakage {
+        return leaks(options, &format, &bar, global);
+    }
     let found = inspect(&options.file, &format, options.rows, &mut |rows| bar.at(rows))?;
     bar.done(format!("{} rows", found.rows));
     if global.json {
@@ -168,6 +186,48 @@ fn look(options: &InspectOptions, global: &Global) -> Result<Verdict, Failure> {
         output::line(found.to_string().trim_end());
     }
     Ok(Verdict::Done)
+}
+
+/// Rows that the leakage check holds, about.
+const LEAKAGE_ROWS: u64 = 250_000;
+
+fn leaks(
+    options: &InspectOptions,
+    format: &LogFormat,
+    bar: &Bar,
+    global: &Global,
+) -> Result<Verdict, Failure> {
+    let most = usize::try_from(options.rows.unwrap_or(LEAKAGE_ROWS)).unwrap_or(usize::MAX / 4);
+    let sample = if options.file.is_dir() {
+        of_prepared(options, most)?
+    } else {
+        let (label, time) = (options.label.clone(), options.time.clone());
+        let labelled = Labelled { label, time, above: options.above, most };
+        sample::read(&options.file, format, &labelled, &mut |rows| bar.at(rows))?
+    };
+    let found = leakage::check(&sample);
+    if global.json {
+        output::json(&found);
+    } else {
+        output::line(found.to_string().trim_end());
+    }
+    Ok(if found.findings.is_empty() { Verdict::Done } else { Verdict::Missed })
+}
+
+fn of_prepared(options: &InspectOptions, most: usize) -> Result<Sample, Failure> {
+    let prepared = Prepared::open(&options.file)?;
+    if options.above.is_some() || options.time.is_some() {
+        return Err("--above and --time are for files; a prepared folder has its labels and parts".into());
+    }
+    let task = match &options.label {
+        None => 0,
+        Some(name) => prepared
+            .tasks
+            .iter()
+            .position(|t| t == name)
+            .ok_or_else(|| suggest::unknown("task", name, prepared.tasks.iter().map(String::as_str)))?,
+    };
+    Ok(sample::of_prepared(&prepared, task, &Split::ALL, most)?)
 }
 
 fn prepare(options: &PrepareOptions, global: &Global) -> Result<Verdict, Failure> {

@@ -2,7 +2,9 @@
 
 pub mod data;
 pub mod eval;
+pub mod features;
 pub mod quickstart;
 pub mod recipe;
+pub mod report;
 pub mod serve;
 pub mod train;

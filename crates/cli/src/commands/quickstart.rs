@@ -182,7 +182,8 @@ fn make_world(
 
 fn train(prepared: &Prepared, models: &Models, dir: &RunDir, global: &Global) -> Result<(), Failure> {
     for (part, dir) in [(&models.retriever, dir.retriever()), (&models.ranker, dir.ranker())] {
-        let job = Job { prepared, model: &part.model, training: &part.training, dir: &dir, resume: false };
+        let (model, training) = (&part.model, &part.training);
+        let job = Job { prepared, model, training, dir: &dir, resume: false, from: None };
         job.run(global)?;
     }
     Ok(())

@@ -3,12 +3,15 @@
 use clap::{Args, Subcommand};
 use millstream_data::{Prepared, Split};
 use millstream_models::recall::item_cf::ItemCfConfig;
+use millstream_train::config::TrainMode;
+use millstream_train::stream::Sparsity;
 use millstream_train::{Metrics, eval};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::recipe::{self, Recipe, Target};
+use crate::streaming::{self, Raw, Rows, StreamJob};
 use crate::training::Job;
 use crate::{Failure, Global, Verdict, measure, output, preparing};
 
@@ -26,6 +29,10 @@ const RUN_EXAMPLES: &str = "\
 Examples:
   millstream recipe run frappe_deepfm --data ROOT        ROOT holds a folder per dataset
   millstream recipe run my/own.toml --data . --json      a recipe of one's own
+  millstream recipe run frappe_deepfm --data ROOT --seeds 3   mean and deviation of three seeds
+
+A recipe with `mode = \"stream\"` is measured by progressive validation: its files are read once,
+each batch is predicted before it is learned, and rows per second are from text to weights.
 
 Exit status: 0 target met, 1 target missed, 2 bad input.";
 
@@ -54,6 +61,9 @@ pub struct RunOptions {
     /// Train with this seed instead of the recipe's.
     #[arg(long)]
     seed: Option<u64>,
+    /// Train with so many seeds, one after the other from the recipe's on; metrics are means, the target is for them.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    seeds: u64,
     /// Folder of further recipes.
     #[arg(long, value_name = "DIR")]
     recipes: Option<PathBuf>,
@@ -72,6 +82,14 @@ struct Report<'a> {
     valid: Option<&'a Metrics>,
     threads: usize,
     seed: u64,
+    /// Seeds trained with.
+    seeds: u64,
+    /// Standard deviations over the seeds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sd: Option<&'a Metrics>,
+    /// Streams: zero weights and exported rows, of the first seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sparsity: Option<&'a Sparsity>,
 }
 
 /// Runs the command.
@@ -99,12 +117,14 @@ fn list(options: &ListOptions, global: &Global) -> Result<Verdict, Failure> {
     Ok(Verdict::Done)
 }
 
-/// What a model reached on the test split.
+/// What a model reached on the test split, or by progressive validation.
 struct Reached {
     test: Metrics,
     valid: Option<Metrics>,
     rows: u64,
     train_seconds: f64,
+    sd: Option<Metrics>,
+    sparsity: Option<Sparsity>,
 }
 
 fn run_recipe(options: &RunOptions, global: &Global) -> Result<Verdict, Failure> {
@@ -122,13 +142,24 @@ fn run_recipe(options: &RunOptions, global: &Global) -> Result<Verdict, Failure>
             temporary.path()
         }
     };
+    let raw = match recipe.training.mode {
+        TrainMode::Stream => Some(Raw::of(&recipe.dataset()?, &options.data, options.strict)?),
+        TrainMode::Epochs => None,
+    };
     std::fs::create_dir_all(out).map_err(|e| format!("{}: {e}", out.display()))?;
-    let prepared_dir = out.join("prepared");
-    preparing::run(&options.data, &recipe.dataset()?, &prepared_dir, options.strict, global)?;
-    let prepared = Prepared::open(&prepared_dir)?;
-    let reached = reach(&recipe, &prepared, out, global)?;
+    let reached = match raw {
+        Some(raw) => {
+            each_seed(&recipe, options.seeds, out, &|recipe, dir| stream(recipe, &raw, dir, global))?
+        }
+        None => {
+            let dir = out.join("prepared");
+            preparing::run(&options.data, &recipe.dataset()?, &dir, options.strict, global)?;
+            let prepared = Prepared::open(&dir)?;
+            each_seed(&recipe, options.seeds, out, &|recipe, dir| reach(recipe, &prepared, dir, global))?
+        }
+    };
     let met = recipe.target.met(&reached.test);
-    print_table(&recipe, &reached);
+    print_table(&recipe, &reached, options.seeds);
     if global.json {
         output::json(&Report {
             recipe: &source.name,
@@ -141,29 +172,99 @@ fn run_recipe(options: &RunOptions, global: &Global) -> Result<Verdict, Failure>
             valid: reached.valid.as_ref(),
             threads: rayon::current_num_threads(),
             seed: recipe.training.seed,
+            seeds: options.seeds,
+            sd: reached.sd.as_ref(),
+            sparsity: reached.sparsity.as_ref(),
         });
     }
     Ok(if met { Verdict::Done } else { Verdict::Missed })
 }
 
-fn reach(recipe: &Recipe, prepared: &Prepared, out: &Path, global: &Global) -> Result<Reached, Failure> {
+/// Runs the recipe with so many seeds and averages; a single one is what it is.
+fn each_seed(
+    recipe: &Recipe,
+    seeds: u64,
+    out: &Path,
+    reach: &dyn Fn(&Recipe, &Path) -> Result<Reached, Failure>,
+) -> Result<Reached, Failure> {
+    if seeds == 1 {
+        return reach(recipe, &out.join("model"));
+    }
+    if recipe.model.name == "item_cf" {
+        return Err("--seeds: `item_cf` counts and draws nothing; one seed is as good as many".into());
+    }
+    let mut all = Vec::new();
+    for seed in (0..seeds).map(|n| recipe.training.seed.wrapping_add(n)) {
+        let mut one = recipe.clone();
+        one.training.seed = seed;
+        all.push(reach(&one, &out.join(format!("model-{seed}")))?);
+    }
+    let valid: Option<Vec<&Metrics>> = all.iter().map(|r| r.valid.as_ref()).collect();
+    let (test, sd) = mean_and_sd(&all.iter().map(|r| &r.test).collect::<Vec<_>>());
+    Ok(Reached {
+        test,
+        sd: Some(sd),
+        valid: valid.map(|valid| mean_and_sd(&valid).0),
+        rows: all.iter().map(|r| r.rows).sum(),
+        train_seconds: all.iter().map(|r| r.train_seconds).sum(),
+        sparsity: all[0].sparsity,
+    })
+}
+
+/// Mean and standard deviation (n − 1) of each metric that all runs have.
+fn mean_and_sd(runs: &[&Metrics]) -> (Metrics, Metrics) {
+    let n = runs.len() as f64;
+    let (mut means, mut deviations) = (Metrics::new(), Metrics::new());
+    for key in runs.first().into_iter().flat_map(|first| first.keys()) {
+        let values: Option<Vec<f64>> = runs.iter().map(|run| run.get(key).copied()).collect();
+        let Some(values) = values else { continue };
+        let mean = values.iter().sum::<f64>() / n;
+        let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
+        means.insert(key.clone(), mean);
+        deviations.insert(key.clone(), (squares / (n - 1.0).max(1.0)).sqrt());
+    }
+    (means, deviations)
+}
+
+/// Progressive validation straight from the files.
+fn stream(recipe: &Recipe, raw: &Raw, dir: &Path, global: &Global) -> Result<Reached, Failure> {
+    let job = StreamJob {
+        rows: Rows::Raw(raw.clone()),
+        model: &recipe.model,
+        training: &recipe.training,
+        dir,
+        resume: false,
+        from: None,
+        checkpoint_every: None,
+        report_every: None,
+    };
+    let (_, outcome) = job.run(global)?;
+    Ok(Reached {
+        test: outcome.metrics,
+        valid: None,
+        rows: outcome.new_rows,
+        train_seconds: outcome.seconds,
+        sd: None,
+        sparsity: Some(outcome.sparsity),
+    })
+}
+
+fn reach(recipe: &Recipe, prepared: &Prepared, dir: &Path, global: &Global) -> Result<Reached, Failure> {
     if recipe.model.name == "item_cf" {
         return item_cf(recipe, prepared);
     }
-    let job = Job {
-        prepared,
-        model: &recipe.model,
-        training: &recipe.training,
-        dir: &out.join("model"),
-        resume: false,
-    };
+    let (model, training) = (&recipe.model, &recipe.training);
+    let job = Job { prepared, model, training, dir, resume: false, from: None };
     let trained = job.run(global)?;
-    let test = measure::part(prepared, &trained.learner, Split::Test, &recipe.evaluate, global)?;
+    let measured = (prepared, &trained.learner);
+    let test = measure::part_into(dir, measured, Split::Test, &recipe.evaluate, global)?;
     Ok(Reached {
-        test,
+        test: test.metrics,
         valid: trained.outcome.best.map(|b| b.metrics),
         rows: trained.outcome.rows,
         train_seconds: trained.outcome.train_seconds,
+        sd: None,
+        sparsity: None,
     })
 }
 
@@ -179,29 +280,44 @@ fn item_cf(recipe: &Recipe, prepared: &Prepared) -> Result<Reached, Failure> {
     let k = &recipe.evaluate.k;
     let lists = measure::item_cf_lists(prepared, &model, &users, k.iter().copied().max().unwrap_or(0));
     Ok(Reached {
-        test: eval::lists(&users, &lists, k, prepared.items.len()),
+        test: eval::lists_beside(&users, &lists, k, &prepared.item_positives),
         valid: None,
         rows,
         train_seconds,
+        sd: None,
+        sparsity: None,
     })
 }
 
-fn print_table(recipe: &Recipe, reached: &Reached) {
+fn print_table(recipe: &Recipe, reached: &Reached, seeds: u64) {
     let target = &recipe.target;
-    let rows: Vec<Vec<String>> = reached
-        .test
-        .iter()
-        .map(|(key, value)| {
-            let valid = reached.valid.as_ref().and_then(|m| m.get(key)).copied();
-            let wanted = match (target.at_least.get(key), target.at_most.get(key)) {
-                (Some(x), _) => format!("≥ {x}"),
-                (_, Some(x)) => format!("≤ {x}"),
-                _ => String::new(),
-            };
-            vec![key.clone(), output::figure(valid), output::figure(Some(*value)), wanted]
-        })
-        .collect();
-    output::line(output::table(&["metric", "valid", "test", "target"], &rows).trim_end());
+    let streamed = recipe.training.mode == TrainMode::Stream;
+    let mut header = vec!["metric"];
+    header.extend((!streamed).then_some("valid"));
+    header.push(if streamed { "progressive" } else { "test" });
+    header.extend((seeds > 1).then_some("sd"));
+    header.push("target");
+    let cell = |metrics: &Option<Metrics>, key: &str| {
+        output::figure(metrics.as_ref().and_then(|m| m.get(key)).copied())
+    };
+    let row = |(key, value): (&String, &f64)| {
+        let wanted = match (target.at_least.get(key), target.at_most.get(key)) {
+            (Some(x), _) => format!("≥ {x}"),
+            (_, Some(x)) => format!("≤ {x}"),
+            _ => String::new(),
+        };
+        let mut row = vec![key.clone()];
+        row.extend((!streamed).then(|| cell(&reached.valid, key)));
+        row.push(output::figure(Some(*value)));
+        row.extend((seeds > 1).then(|| cell(&reached.sd, key)));
+        row.push(wanted);
+        row
+    };
+    let rows: Vec<Vec<String>> = reached.test.iter().map(row).collect();
+    output::line(output::table(&header, &rows).trim_end());
+    if let Some(sparsity) = &reached.sparsity {
+        output::line(streaming::sparsity_line(sparsity));
+    }
     if !target.protocol.is_empty() {
         output::line(format!("protocol: {}\nsource:   {}", target.protocol, target.source));
     }
@@ -210,4 +326,18 @@ fn print_table(recipe: &Recipe, reached: &Reached) {
         true => "target met",
         false => "target missed",
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn means_and_deviations_are_over_the_metrics_that_all_seeds_have() {
+        let run = |auc: f64| Metrics::from([("auc".to_owned(), auc)]);
+        let (first, last) = (run(0.7), Metrics::from([("auc".to_owned(), 0.9), ("gauc".to_owned(), 0.5)]));
+        let (mean, sd) = mean_and_sd(&[&first, &run(0.8), &last]);
+        assert!((mean["auc"] - 0.8).abs() < 1e-12 && (sd["auc"] - 0.1).abs() < 1e-12);
+        assert_eq!((mean.len(), sd.len()), (1, 1));
+    }
 }

@@ -20,8 +20,8 @@ pub(super) fn dataset(d: &Dataset) -> Result<(), Error> {
         ("events", d.events.is_some(), d.kind == Kind::Log, d.kind == Kind::Log),
         ("table", d.table.is_some(), d.kind == Kind::Table, d.kind == Kind::Table),
         ("sequences", d.sequences.is_some(), d.kind == Kind::Sequences, d.kind == Kind::Sequences),
-        ("users", d.users.is_some(), false, d.kind != Kind::Table),
-        ("items", d.items.is_some(), false, d.kind != Kind::Table),
+        ("users", d.users.is_some(), false, true),
+        ("items", d.items.is_some(), false, true),
     ];
     for (name, there, needed, allowed) in sections {
         if needed && !there {
@@ -36,6 +36,7 @@ pub(super) fn dataset(d: &Dataset) -> Result<(), Error> {
     }
     if let Some(t) = &d.table {
         table(t)?;
+        joins(d, t)?;
     }
     if let Some(s) = &d.sequences {
         sequences(s)?;
@@ -70,6 +71,48 @@ fn table(t: &TableFiles) -> Result<(), Error> {
         return fail(
             "[dataset.table]: needs files: `train` (with `valid` and `test`), or `all` with a [split]",
         );
+    }
+    let Some(q) = &t.queries else { return Ok(()) };
+    if t.request.is_some() {
+        return fail("[dataset.table]: keys `request` and `queries` exclude each other");
+    }
+    let lists = [
+        ("train", &t.train, &q.train),
+        ("valid", &t.valid, &q.valid),
+        ("test", &t.test, &q.test),
+        ("all", &t.all, &q.all),
+    ];
+    match lists.iter().find(|(_, rows, sizes)| rows.len() != sizes.len()) {
+        Some((key, rows, sizes)) => fail(format!(
+            "[dataset.table] queries: `{key}` names {} files of group sizes for {} files of rows",
+            sizes.len(),
+            rows.len()
+        )),
+        None => Ok(()),
+    }
+}
+
+/// A table's side files go with the column that names their rows.
+fn joins(d: &Dataset, t: &TableFiles) -> Result<(), Error> {
+    for (side, files, key, column) in
+        [("users", &d.users, "user", &t.user), ("items", &d.items, "item", &t.item)]
+    {
+        match (files, column) {
+            (Some(_), None) => {
+                return fail(format!(
+                    "[dataset.{side}]: a table needs [dataset.table] {key}, the id's column"
+                ));
+            }
+            (None, Some(_)) => {
+                return fail(format!(
+                    "[dataset.table]: key `{key}` needs a section [dataset.{side}] to join"
+                ));
+            }
+            (Some(f), Some(_)) if f.created.is_some() || f.retired.is_some() => {
+                return fail(format!("[dataset.{side}]: `created` and `retired` mean nothing for a table"));
+            }
+            _ => {}
+        }
     }
     Ok(())
 }
@@ -209,7 +252,19 @@ pub(super) fn split(d: &Dataset, mut split: SplitConfig) -> Result<SplitConfig, 
         Kind::Sequences if more_sequences => SplitBy::Files,
         Kind::Sequences => SplitBy::User,
     });
+    if let Some(share) = split.valid_of_train {
+        if !(share > 0.0 && share < 1.0) {
+            return fail(format!("[split]: key `valid_of_train` must be a share in (0, 1), not {share}"));
+        }
+        if by != SplitBy::Files || table.is_none_or(|t| !t.valid.is_empty()) {
+            return fail("[split]: key `valid_of_train` goes with [dataset.table] train, and no `valid`");
+        }
+    }
+    let grouped = table.is_some_and(|t| t.request.is_some() || t.queries.is_some());
     let wrong = match (d.kind, by) {
+        (Kind::Table, SplitBy::Time) if grouped => {
+            Some("by = \"time\" would cut requests of several rows; use \"ratio\" or \"files\"")
+        }
         (Kind::Table, SplitBy::User) => Some("by = \"user\" needs a log or sequences"),
         (Kind::Table, SplitBy::Files) if !table_files => Some("by = \"files\" needs [dataset.table] train"),
         (Kind::Table, SplitBy::Time | SplitBy::Ratio) if table_files => Some(

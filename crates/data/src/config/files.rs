@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use millstream_schema::EventKind;
 use serde::{Deserialize, Serialize};
 
-use crate::logs::{FileFormat, LogFormat};
+use crate::logs::{Encoding, FileFormat, LogFormat};
 use crate::time::TimeUnit;
 
 /// Declares a section that also takes the keys of [`LogFormat`]: serde cannot both flatten and refuse
@@ -25,6 +25,9 @@ macro_rules! section {
             pub header: Option<bool>,
             /// Names of the columns, where the files do not name them.
             pub columns: Option<Vec<String>>,
+            /// How bytes stand for characters; UTF-8 when absent.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub encoding: Option<Encoding>,
         }
 
         impl $name {
@@ -35,6 +38,7 @@ macro_rules! section {
                     delimiter: self.delimiter.clone(),
                     header: self.header,
                     columns: self.columns.clone(),
+                    encoding: self.encoding,
                 }
             }
         }
@@ -125,9 +129,35 @@ section! {
         all: Vec<String>,
         /// Column that groups rows (the user), for GAUC.
         group: Option<String>,
+        /// Column whose equal cells, in consecutive rows, make one request with several candidates.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        request: Option<String>,
+        /// Files that say how many consecutive rows each request has, one number a line.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        queries: Option<QueryFiles>,
         /// Column of the time, for a split by time.
         time: Option<TimeColumn>,
+        /// Column of the user's id, which `[dataset.users]` joins attributes by.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        user: Option<String>,
+        /// Column of the item's id, which `[dataset.items]` joins attributes by.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        item: Option<String>,
     }
+}
+
+/// `queries` of `[dataset.table]`: for each file of rows, in the same order, one of group sizes.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct QueryFiles {
+    /// Beside `train`.
+    pub train: Vec<String>,
+    /// Beside `valid`.
+    pub valid: Vec<String>,
+    /// Beside `test`.
+    pub test: Vec<String>,
+    /// Beside `all`.
+    pub all: Vec<String>,
 }
 
 /// `[dataset.sequences]`: one line per user, `user item item …`.

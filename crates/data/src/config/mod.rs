@@ -32,9 +32,10 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::Error;
+use crate::balance::BalanceStep;
 
-pub use files::{CatalogueFiles, EventColumn, EventFiles, SequenceFiles, TableFiles, TimeColumn};
-pub use task::{Cell, RawTask, Task};
+pub use files::{CatalogueFiles, EventColumn, EventFiles, QueryFiles, SequenceFiles, TableFiles, TimeColumn};
+pub use task::{Cell, MOST_GRADE, RawTask, Task};
 
 /// What the rows of the files are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,9 +71,9 @@ pub struct Dataset {
     pub folder: PathBuf,
     /// Files of a log.
     pub events: Option<EventFiles>,
-    /// User attributes of a log.
+    /// User attributes of a log or a table.
     pub users: Option<CatalogueFiles>,
-    /// Item attributes of a log or of sequences.
+    /// Item attributes of a log, of sequences or of a table.
     pub items: Option<CatalogueFiles>,
     /// Files of a table.
     pub table: Option<TableFiles>,
@@ -109,11 +110,15 @@ pub struct SplitConfig {
     /// Seeds the draw of `ratio` and of the sampled negatives.
     #[serde(default = "one")]
     pub seed: u64,
+    /// Table with given files and none to validate on: share of the training requests that validate
+    /// instead, in (0, 1), by a seeded draw.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_of_train: Option<f64>,
 }
 
 impl Default for SplitConfig {
     fn default() -> Self {
-        Self { by: None, valid: 0.1, test: 0.1, seed: 1 }
+        Self { by: None, valid: 0.1, test: 0.1, seed: 1, valid_of_train: None }
     }
 }
 
@@ -174,6 +179,9 @@ pub struct DatasetConfig {
     pub split: SplitConfig,
     /// How examples are made.
     pub examples: ExamplesConfig,
+    /// How the training rows are balanced, step by step.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub balance: Vec<BalanceStep>,
 }
 
 /// A stand-alone `dataset.toml`.
@@ -189,6 +197,8 @@ struct File {
     split: SplitConfig,
     #[serde(default)]
     examples: ExamplesConfig,
+    #[serde(default)]
+    balance: Vec<BalanceStep>,
 }
 
 impl DatasetConfig {
@@ -208,7 +218,26 @@ impl DatasetConfig {
         let schema = check::schema(&dataset, Schema::from_raw(features)?, &tasks, &examples)?;
         let split = check::split(&dataset, split)?;
         check::examples(&examples)?;
-        Ok(Self { dataset, tasks, schema, split, examples })
+        Ok(Self { dataset, tasks, schema, split, examples, balance: Vec::new() })
+    }
+
+    /// The same with steps that balance the training rows.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the step and its key, or what it cannot be applied to.
+    pub fn with_balance(self, steps: Vec<BalanceStep>) -> Result<Self, Error> {
+        BalanceStep::check_all(&steps, self.dataset.kind == Kind::Table)?;
+        if self.tasks.len() > 1 && !steps.is_empty() {
+            return Err(Error::config(format!(
+                "[[balance]]: there are {} tasks, and a step that balances one would skew the others; name one \
+                 [[task]]",
+                self.tasks.len()
+            )));
+        }
+        if self.tasks.iter().any(Task::graded) && !steps.is_empty() {
+            return Err(Error::config("[[balance]]: grades of relevance have no two classes to balance"));
+        }
+        Ok(Self { balance: steps, ..self })
     }
 
     /// Reads a file that holds these sections and no others.
@@ -222,13 +251,12 @@ impl DatasetConfig {
     /// As [`Self::read`], from text; `file` is named in errors.
     pub fn parse(text: &str, file: &str) -> Result<Self, Error> {
         let parts: File = config::parse(text, file)?;
-        Self::from_parts(parts.dataset, parts.task, parts.feature, parts.split, parts.examples).map_err(|e| {
-            match e {
-                Error::Config(m) | Error::Schema(millstream_schema::Error::Config(m)) => {
-                    Error::Config(format!("{file}: {m}"))
-                }
-                other => other,
+        let config = Self::from_parts(parts.dataset, parts.task, parts.feature, parts.split, parts.examples);
+        config.and_then(|config| config.with_balance(parts.balance)).map_err(|e| match e {
+            Error::Config(m) | Error::Schema(millstream_schema::Error::Config(m)) => {
+                Error::Config(format!("{file}: {m}"))
             }
+            other => other,
         })
     }
 

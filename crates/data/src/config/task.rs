@@ -51,6 +51,7 @@ pub struct RawTask {
     positive: Option<Vec<Cell>>,
     min: Option<f64>,
     drop: Option<Vec<Cell>>,
+    graded: Option<bool>,
     min_value: Option<f32>,
     window_hours: Option<f64>,
 }
@@ -71,6 +72,9 @@ pub enum Task {
         min: Option<f64>,
         /// Rows with these cell values are left out.
         drop: Vec<Cell>,
+        /// Labels are grades of relevance, 0 to [`MOST_GRADE`], and are kept as they are.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        graded: bool,
     },
     /// An action of a log that follows an impression.
     Event {
@@ -92,7 +96,15 @@ impl Task {
             Self::Column { name, .. } | Self::Event { name, .. } => name,
         }
     }
+
+    /// Whether its labels are grades instead of 0 or 1.
+    pub fn graded(&self) -> bool {
+        matches!(self, Self::Column { graded: true, .. })
+    }
 }
+
+/// The highest grade: gains are 2^grade − 1.
+pub const MOST_GRADE: f64 = 31.0;
 
 const DEFAULT_WINDOW_HOURS: f64 = 24.0;
 /// Labels of a candidate are bits of one word while a log is read.
@@ -138,7 +150,7 @@ impl RawTask {
             return Err(Error::Config("[[task]]: key `name` is empty".into()));
         }
         let allowed: &[&str] = match kind {
-            Kind::Table => &["column", "positive", "min", "drop"],
+            Kind::Table => &["column", "positive", "min", "drop", "graded"],
             Kind::Log => &["event", "min_value", "window_hours"],
             Kind::Sequences => &[],
         };
@@ -148,6 +160,7 @@ impl RawTask {
             ("positive", self.positive.is_some()),
             ("min", self.min.is_some()),
             ("drop", self.drop.is_some()),
+            ("graded", self.graded.is_some()),
             ("min_value", self.min_value.is_some()),
             ("window_hours", self.window_hours.is_some()),
         ];
@@ -166,6 +179,10 @@ impl RawTask {
         if self.positive.is_some() && self.min.is_some() {
             return self.fail("keys `positive` and `min` exclude each other");
         }
+        let graded = self.graded.unwrap_or(false);
+        if graded && (self.positive.is_some() || self.min.is_some()) {
+            return self.fail("key `graded` keeps labels as they are; it excludes `positive` and `min`");
+        }
         if self.positive.as_ref().is_some_and(Vec::is_empty) {
             return self.fail("key `positive` names no value, so that no label would be 1");
         }
@@ -178,6 +195,7 @@ impl RawTask {
             positive: self.positive,
             min: self.min,
             drop: self.drop.unwrap_or_default(),
+            graded,
         })
     }
 

@@ -4,6 +4,7 @@ use memchr::memchr;
 use millstream_schema::{Frame, suggest};
 
 use super::lines::{Lines, first_line};
+use super::pieces::Layout;
 use super::quoted::Record;
 use super::separator::{Separator, guess, hint, shown};
 use super::{FileFormat, FrameReader, LogFormat, refuse_twins, select};
@@ -175,11 +176,32 @@ impl Delimited {
     }
 
     fn ragged(&self, line_no: u64, line: &str, found: usize) -> Error {
-        let hint = if found == 1 { hint("", line, &self.separator, Some(self.width)) } else { None };
-        let (s, hint) = (if found == 1 { "" } else { "s" }, hint.unwrap_or_default());
-        let reason = format!("line has {found} column{s}, expected {}{hint}", self.width);
-        Error::input(self.lines.place(line_no), reason)
+        ragged(self.lines.place(line_no), (line, &self.separator), (found, self.width))
     }
+
+    pub(super) fn lines(&mut self) -> &mut Lines {
+        &mut self.lines
+    }
+
+    /// Names of all cells, where no columns were chosen.
+    pub(super) fn names(&self) -> &[String] {
+        &self.columns
+    }
+
+    pub(super) fn layout(&self) -> Layout {
+        Layout { separator: self.separator.clone(), quoted: self.quoted, width: self.width }
+    }
+}
+
+/// The error of a row with `found` cells in place of `width`.
+pub(super) fn ragged(
+    place: String,
+    (line, separator): (&str, &Separator),
+    (found, width): (usize, usize),
+) -> Error {
+    let hint = if found == 1 { hint("", line, separator, Some(width)) } else { None };
+    let (s, hint) = (if found == 1 { "" } else { "s" }, hint.unwrap_or_default());
+    Error::input(place, format!("line has {found} column{s}, expected {width}{hint}"))
 }
 
 impl FrameReader for Delimited {

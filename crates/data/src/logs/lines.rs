@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use memchr::{memchr, memrchr};
 
-use super::MAX_LINE;
+use super::latin1::Latin1;
 use super::source::{Coding, Opened};
+use super::{Encoding, MAX_LINE};
 use crate::Error;
 
 /// Bytes read at once.
@@ -17,6 +18,7 @@ pub(super) struct Lines {
     path: PathBuf,
     source: String,
     coding: Coding,
+    encoding: Encoding,
     /// Opened at the first read.
     opened: Option<Opened>,
     input: Option<Box<dyn Read + Send>>,
@@ -32,11 +34,12 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    pub(super) fn new(path: &Path, opened: Opened) -> Self {
+    pub(super) fn new(path: &Path, opened: Opened, encoding: Encoding) -> Self {
         Self {
             path: path.to_owned(),
             source: path.display().to_string(),
             coding: opened.coding,
+            encoding,
             opened: Some(opened),
             input: None,
             text: String::new(),
@@ -119,7 +122,11 @@ impl Lines {
 
     fn read_block(&mut self, bytes: &mut Vec<u8>) -> Result<(), Error> {
         if let Some(opened) = self.opened.take() {
-            self.input = Some(opened.stream(&self.path)?);
+            let bytes = opened.stream(&self.path)?;
+            self.input = Some(match self.encoding {
+                Encoding::Utf8 => bytes,
+                Encoding::Latin1 => Box::new(Latin1::new(bytes)),
+            });
         }
         if let Some(input) = &mut self.input {
             bytes.reserve(BLOCK);

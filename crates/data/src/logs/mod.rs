@@ -16,10 +16,12 @@
 mod delimited;
 mod json_row;
 mod jsonl;
+mod latin1;
 mod libsvm;
 mod lines;
 mod parquet;
 mod parquet_cells;
+mod pieces;
 mod quoted;
 mod separator;
 mod source;
@@ -34,6 +36,8 @@ use millstream_schema::{Frame, suggest};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+
+pub(crate) use pieces::{Layout, Piece, Pieces};
 
 /// A longer line is refused: it is a sign of a wrong file, and memory stays bounded.
 pub const MAX_LINE: usize = 16 << 20;
@@ -81,6 +85,17 @@ pub enum FileFormat {
     Lines,
 }
 
+/// How a text file's bytes stand for characters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Encoding {
+    /// UTF-8.
+    #[default]
+    Utf8,
+    /// ISO 8859-1, one byte a character.
+    Latin1,
+}
+
 /// What a caller knows about a file; everything may be left out.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -95,6 +110,9 @@ pub struct LogFormat {
     pub header: Option<bool>,
     /// Without a header the names of the cells; else the columns to read, in this order.
     pub columns: Option<Vec<String>>,
+    /// UTF-8 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<Encoding>,
 }
 
 /// Opens a file for reading.
@@ -119,13 +137,39 @@ pub fn open(path: &Path, format: &LogFormat) -> Result<Box<dyn FrameReader>, Err
     if opened.parquet {
         return Err(Error::corrupt(path, "this is a Parquet file; read it with format \"parquet\""));
     }
-    let lines = lines::Lines::new(path, opened);
+    let lines = lines::Lines::new(path, opened, format.encoding.unwrap_or_default());
     Ok(match kind {
         FileFormat::Jsonl => Box::new(jsonl::Jsonl::new(lines, format)?),
         FileFormat::Libsvm => Box::new(libsvm::Libsvm::new(lines, format)?),
         FileFormat::Lines => Box::new(whole_lines::WholeLines::new(lines, format)?),
         _ => Box::new(delimited::Delimited::new(lines, kind, format)?),
     })
+}
+
+/// A file as the quickest reader for it takes it.
+pub(crate) enum Rows {
+    /// Delimited text, uncut.
+    Text(Box<Pieces>),
+    /// Any other format.
+    Frames(Box<dyn FrameReader>),
+}
+
+/// As [`open`], but delimited text is left to the caller to cut into cells. Names in `format` that choose columns of a
+/// file with a header are not looked at: all cells are there.
+pub(crate) fn open_rows(path: &Path, format: &LogFormat) -> Result<Rows, Error> {
+    let opened = source::open(path)?;
+    let kind =
+        format.format.unwrap_or_else(|| if opened.parquet { FileFormat::Parquet } else { by_name(path) });
+    let delimited =
+        matches!(kind, FileFormat::Csv | FileFormat::Tsv | FileFormat::Text | FileFormat::Recbole);
+    if !delimited || opened.parquet {
+        return open(path, format).map(Rows::Frames);
+    }
+    refuse_odd_keys(path, kind, format)?;
+    let chooses = format.header.unwrap_or(kind == FileFormat::Recbole);
+    let format = LogFormat { columns: format.columns.clone().filter(|_| !chooses), ..format.clone() };
+    let lines = lines::Lines::new(path, opened, format.encoding.unwrap_or_default());
+    Ok(Rows::Text(Box::new(Pieces::new(delimited::Delimited::new(lines, kind, &format)?))))
 }
 
 /// The format that a file's name stands for.
@@ -157,6 +201,7 @@ fn refuse_odd_keys(path: &Path, kind: FileFormat, format: &LogFormat) -> Result<
         matches!(kind, FileFormat::Csv | FileFormat::Tsv | FileFormat::Text | FileFormat::Recbole);
     let odd = match format {
         LogFormat { delimiter: Some(_), .. } if !delimited || kind == FileFormat::Recbole => "delimiter",
+        LogFormat { encoding: Some(_), .. } if kind == FileFormat::Parquet => "encoding",
         LogFormat { header: Some(_), .. } if !delimited || kind == FileFormat::Recbole => "header",
         _ => return Ok(()),
     };

@@ -5,8 +5,10 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use millstream_schema::Frame;
 
+use super::groups::Groups;
+use super::joins::Joins;
 use crate::Error;
-use crate::logs::{self, LogFormat};
+use crate::logs::{self, FrameReader, LogFormat};
 
 /// Rows per frame.
 pub(crate) const FRAME_ROWS: usize = crate::blocks::BLOCK_CANDIDATES;
@@ -34,12 +36,25 @@ pub(super) fn paths(folder: &Path, files: &[String]) -> Vec<PathBuf> {
 pub(super) fn waves(
     paths: &[PathBuf],
     format: &LogFormat,
+    take: impl FnMut(&[Piece]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    waves_of(paths, format, (None, None), take)
+}
+
+/// As [`waves`], with requests of several rows kept in one frame, and attributes joined to the rows.
+///
+/// # Errors
+/// As [`waves`], or files that have other numbers of rows than their requests, or columns that cannot be joined.
+pub(super) fn waves_of(
+    paths: &[PathBuf],
+    format: &LogFormat,
+    (groups, joins): (Option<&Groups>, Option<&Joins>),
     mut take: impl FnMut(&[Piece]) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let wave = rayon::current_num_threads().max(1);
     let (sender, receiver) = sync_channel(wave * 2);
     std::thread::scope(|scope| {
-        scope.spawn(move || send_all(paths, format, &sender));
+        scope.spawn(move || send_all(paths, (format, groups, joins), &sender));
         // The receiver must go before the scope waits for the reader, or both wait forever.
         take_all(receiver, wave, &mut take)
     })
@@ -71,10 +86,13 @@ fn take_all(
     }
 }
 
-fn send_all(paths: &[PathBuf], format: &LogFormat, sender: &SyncSender<Result<Piece, Error>>) {
+/// How a file is read, which of its rows belong together, and what is joined to them.
+type Reading<'a> = (&'a LogFormat, Option<&'a Groups>, Option<&'a Joins>);
+
+fn send_all(paths: &[PathBuf], reading: Reading<'_>, sender: &SyncSender<Result<Piece, Error>>) {
     let mut row = 0;
     for (file, path) in paths.iter().enumerate() {
-        if let Err(e) = send_file((file, path), format, &mut row, sender) {
+        if let Err(e) = send_file((file, path), reading, &mut row, sender) {
             // A closed channel means that the other side has failed already.
             let _ = sender.send(Err(e));
             return;
@@ -84,17 +102,28 @@ fn send_all(paths: &[PathBuf], format: &LogFormat, sender: &SyncSender<Result<Pi
 
 fn send_file(
     (file, path): (usize, &Path),
-    format: &LogFormat,
+    (format, groups, joins): Reading<'_>,
     row: &mut u64,
     sender: &SyncSender<Result<Piece, Error>>,
 ) -> Result<(), Error> {
     let mut reader = logs::open(path, format)?;
     let mut row_in_file = 0;
     loop {
+        let wanted = groups.map_or(FRAME_ROWS, |g| g.rows_from(file, row_in_file));
         let mut frame = Frame::new(reader.source(), reader.columns());
-        let rows = reader.read(&mut frame, FRAME_ROWS)? as u64;
+        let rows = fill(&mut *reader, &mut frame, wanted)? as u64;
+        if let Some(groups) = groups
+            && (rows < wanted as u64 || wanted == 0)
+        {
+            let found = row_in_file + rows + rest(&mut *reader)?;
+            let even = found == row_in_file && wanted == 0;
+            return if even { Ok(()) } else { Err(groups.mismatch(file, path, found)) };
+        }
         if rows == 0 {
             return Ok(());
+        }
+        if let Some(joins) = joins {
+            frame = joins.widen(&frame)?;
         }
         if sender.send(Ok(Piece { frame, file, row_in_file, row: *row })).is_err() {
             return Ok(());
@@ -104,8 +133,32 @@ fn send_file(
     }
 }
 
+/// Reads so many rows, or all there are.
+fn fill(reader: &mut dyn FrameReader, frame: &mut Frame, wanted: usize) -> Result<usize, Error> {
+    let mut rows = 0;
+    while rows < wanted {
+        match reader.read(frame, wanted - rows)? {
+            0 => break,
+            more => rows += more,
+        }
+    }
+    Ok(rows)
+}
+
+/// How many rows are left.
+fn rest(reader: &mut dyn FrameReader) -> Result<u64, Error> {
+    let mut rows = 0;
+    loop {
+        let mut frame = reader.frame();
+        match reader.read(&mut frame, FRAME_ROWS)? {
+            0 => return Ok(rows),
+            more => rows += more as u64,
+        }
+    }
+}
+
 /// The place of a column that the configuration names under `key`.
-pub(super) fn column(frame: &Frame, name: &str, key: &str) -> Result<usize, Error> {
+pub(crate) fn column(frame: &Frame, name: &str, key: &str) -> Result<usize, Error> {
     frame.column(name).ok_or_else(|| {
         let valid: Vec<&str> = frame.columns().iter().map(String::as_str).collect();
         let unknown = millstream_schema::suggest::unknown("column", name, valid.iter().copied());
@@ -114,7 +167,7 @@ pub(super) fn column(frame: &Frame, name: &str, key: &str) -> Result<usize, Erro
 }
 
 /// The rows named, in that order.
-pub(super) fn pick(frame: &Frame, rows: &[u32]) -> Frame {
+pub(crate) fn pick(frame: &Frame, rows: &[u32]) -> Frame {
     let mut out = Frame::new(frame.source(), frame.columns());
     let mut cells: Vec<&str> = Vec::with_capacity(frame.columns().len());
     for &row in rows {

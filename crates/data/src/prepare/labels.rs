@@ -4,10 +4,10 @@ use millstream_schema::{Frame, parse};
 
 use super::frames::column;
 use crate::Error;
-use crate::config::Task;
+use crate::config::{MOST_GRADE, Task};
 
 /// Reads the labels of a frame's rows.
-pub(super) struct Labels<'a> {
+pub(crate) struct Labels<'a> {
     frame: &'a Frame,
     /// Each task and the place of its column.
     tasks: Vec<(&'a Task, usize)>,
@@ -16,7 +16,7 @@ pub(super) struct Labels<'a> {
 impl<'a> Labels<'a> {
     /// # Errors
     /// A label column is missing.
-    pub(super) fn new(tasks: &'a [Task], frame: &'a Frame) -> Result<Self, Error> {
+    pub(crate) fn new(tasks: &'a [Task], frame: &'a Frame) -> Result<Self, Error> {
         let place = |task: &'a Task| match task {
             Task::Column { name, column: label, .. } => {
                 column(frame, label, &format!("task `{name}`")).map(|at| (task, at))
@@ -33,7 +33,7 @@ impl<'a> Labels<'a> {
     ///
     /// # Errors
     /// A label that is none, with file and line, whatever the policy.
-    pub(super) fn read(&self, row: usize, out: &mut Vec<f32>) -> Result<bool, Error> {
+    pub(crate) fn read(&self, row: usize, out: &mut Vec<f32>) -> Result<bool, Error> {
         let start = out.len();
         for &(task, at) in &self.tasks {
             match label(task, self.frame.get(row, at)) {
@@ -53,8 +53,8 @@ impl<'a> Labels<'a> {
 }
 
 /// The label in a cell; `None` where the row is dropped.
-fn label(task: &Task, cell: &str) -> Result<Option<f32>, String> {
-    let Task::Column { positive, min, drop, .. } = task else {
+pub(crate) fn label(task: &Task, cell: &str) -> Result<Option<f32>, String> {
+    let Task::Column { positive, min, drop, graded, .. } = task else {
         return Err("the task reads no column".into());
     };
     let text = cell.trim();
@@ -71,7 +71,8 @@ fn label(task: &Task, cell: &str) -> Result<Option<f32>, String> {
     }
     let number = text.parse::<f64>().ok();
     if number.is_some_and(|x| !x.is_finite()) {
-        let expected = if positive.is_none() && min.is_none() { "0 or 1" } else { "a finite number" };
+        let plain = positive.is_none() && min.is_none() && !graded;
+        let expected = if plain { "0 or 1" } else { "a finite number" };
         return Err(format!("{} is no label; expected {expected}", parse::short(text)));
     }
     if drop.iter().any(|c| c.is(text, number)) {
@@ -80,13 +81,22 @@ fn label(task: &Task, cell: &str) -> Result<Option<f32>, String> {
     if let Some(values) = positive {
         return Ok(Some(if values.iter().any(|c| c.is(text, number)) { 1.0 } else { 0.0 }));
     }
+    if *graded {
+        return match number.filter(|x| (0.0..=MOST_GRADE).contains(x)) {
+            Some(grade) => Ok(Some(grade as f32)),
+            None => {
+                Err(format!("{} is no grade; expected a number from 0 to {MOST_GRADE}", parse::short(text)))
+            }
+        };
+    }
     match (number, min) {
         (Some(x), Some(min)) => Ok(Some(if x >= *min { 1.0 } else { 0.0 })),
         (Some(0.0), None) => Ok(Some(0.0)),
         (Some(1.0), None) => Ok(Some(1.0)),
         (None, Some(_)) => Err(format!("{} is no number to compare with `min`", parse::short(text))),
         (_, None) => Err(format!(
-            "{} is neither 0 nor 1; say what counts as 1 with `positive = [...]` or `min`",
+            "{} is neither 0 nor 1; say what counts as 1 with `positive = [...]` or `min`, or keep grades \
+             with `graded = true`",
             parse::short(text)
         )),
     }
@@ -98,7 +108,7 @@ mod tests {
     use crate::config::Cell;
 
     fn task(positive: Option<Vec<Cell>>, min: Option<f64>, drop: Vec<Cell>) -> Task {
-        Task::Column { name: "y".into(), column: "y".into(), positive, min, drop }
+        Task::Column { name: "y".into(), column: "y".into(), positive, min, drop, graded: false }
     }
 
     #[test]
@@ -123,6 +133,24 @@ mod tests {
         assert_eq!(label(&task, "0"), Ok(Some(0.0)));
         assert_eq!(label(&task, "1"), Ok(None));
         assert!(label(&task, "nan").is_err());
+    }
+
+    #[test]
+    fn grades_are_kept_as_they_are() {
+        let task = Task::Column {
+            name: "y".into(),
+            column: "y".into(),
+            positive: None,
+            min: None,
+            drop: vec![],
+            graded: true,
+        };
+        for (cell, grade) in [("0", 0.0), ("4", 4.0), ("31", 31.0), ("1.5", 1.5)] {
+            assert_eq!(label(&task, cell), Ok(Some(grade)), "{cell}");
+        }
+        for cell in ["-1", "32", "nan", "good", ""] {
+            assert!(label(&task, cell).is_err(), "{cell}");
+        }
     }
 
     #[test]

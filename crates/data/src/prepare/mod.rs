@@ -12,6 +12,8 @@ mod build;
 mod catalogue;
 mod events;
 mod frames;
+mod groups;
+mod joins;
 mod labels;
 mod log;
 mod output;
@@ -26,10 +28,16 @@ use std::path::Path;
 
 use millstream_schema::{BadValues, Policy};
 
-use crate::Error;
 use crate::config::{DatasetConfig, Kind};
+use crate::{Error, Split, Use};
+
+pub(crate) use frames::{column as place_of, pick as rows_of};
+pub(crate) use labels::{Labels, label};
+pub(crate) use table::some_fields;
 
 pub use report::{Counts, PartReport, PrepareReport};
+
+pub(crate) use output::positives_of;
 
 pub(crate) use output::{ACTIONS, CATALOGUE, Catalogue, Manifest, assembler, blocks_file, read_encoder};
 
@@ -95,6 +103,23 @@ pub fn prepare(
         Kind::Log => log::prepare(&job),
         Kind::Sequences => sequences::prepare(&job),
     }?;
+    let mut report = report;
+    if !config.balance.is_empty() {
+        balance(&job, &mut report)?;
+    }
     draft.keep()?;
     Ok(report)
+}
+
+/// Balances the training rows that were just written, and enters what that changed.
+fn balance(job: &Job<'_>, report: &mut PrepareReport) -> Result<(), Error> {
+    let progress = |stage, rows| job.progress(stage, rows, None);
+    let balanced = crate::balance::apply(job.out, &job.config.balance, &progress)?;
+    *report.parts.part_mut(Split::Train, Use::Rank) = balanced.part;
+    for (what, rows) in balanced.notes {
+        report.note(what, rows);
+    }
+    let manifest = Manifest::read(job.out)?;
+    let counts = report.parts.clone();
+    Manifest { counts, negatives_kept: balanced.negatives_kept, ..manifest }.write(job.out)
 }

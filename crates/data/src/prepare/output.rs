@@ -37,6 +37,9 @@ pub(crate) struct Manifest {
     /// [`DatasetConfig::fingerprint`], in hexadecimal.
     pub(crate) fingerprint: String,
     pub(crate) tasks: Vec<String>,
+    /// Names of the tasks whose labels are grades.
+    #[serde(default)]
+    pub(crate) graded: Vec<String>,
     pub(crate) users: usize,
     pub(crate) items: usize,
     pub(crate) counts: Counts,
@@ -47,6 +50,9 @@ pub(crate) struct Manifest {
     /// Codes of the kinds that enter histories; all when empty.
     pub(crate) history_kinds: Vec<u8>,
     pub(crate) max_history: usize,
+    /// Share of the training negatives that [`crate::balance`] kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) negatives_kept: Option<f64>,
     /// The configuration, for people and for comparison.
     pub(crate) config: serde_json::Value,
 }
@@ -58,6 +64,7 @@ impl Manifest {
             kind: config.dataset.kind,
             fingerprint: format!("{:016x}", config.fingerprint()),
             tasks: config.tasks.iter().map(|t| t.name().to_owned()).collect(),
+            graded: config.tasks.iter().filter(|t| t.graded()).map(|t| t.name().to_owned()).collect(),
             users: report.users,
             items: report.items,
             counts: report.parts.clone(),
@@ -65,6 +72,7 @@ impl Manifest {
             ratio_split: config.split_by() == crate::config::SplitBy::Ratio,
             history_kinds: config.examples.history_events.iter().map(|k| k.code()).collect(),
             max_history: config.examples.max_history,
+            negatives_kept: None,
             // Serialising plain data cannot fail; the echo is for people.
             config: serde_json::to_value(config).unwrap_or_default(),
         }
@@ -241,7 +249,7 @@ impl Parts {
 }
 
 /// Positive labels by task.
-pub(super) fn positives_of(examples: &Examples) -> Vec<u64> {
+pub(crate) fn positives_of(examples: &Examples) -> Vec<u64> {
     let mut out = vec![0; examples.tasks];
     for labels in examples.labels.chunks_exact(examples.tasks.max(1)) {
         labels.iter().zip(&mut out).for_each(|(&y, n)| *n += u64::from(y > 0.0));

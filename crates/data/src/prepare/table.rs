@@ -7,11 +7,13 @@ use millstream_schema::ids::NO_ROW;
 use millstream_schema::{BadValues, Columns, Encoder, Examples, Fitter, Frame, History, IdMap, Side};
 use rayon::prelude::*;
 
-use super::frames::{Piece, column, paths, pick, waves};
+use super::frames::{Piece, column, paths, pick, waves, waves_of};
+use super::groups::Groups;
+use super::joins::Joins;
 use super::labels::Labels;
 use super::output::{Catalogue, Manifest, Parts, write_encoder};
 use super::{CATALOGUE, Job, PrepareReport, times};
-use crate::config::{SplitBy, TableFiles};
+use crate::config::{QueryFiles, SplitBy, TableFiles};
 use crate::negatives::next;
 use crate::split::{RatioSplit, TimeSplit};
 use crate::{Error, Split, Use};
@@ -31,6 +33,13 @@ enum Rule {
     Time(TimeSplit),
 }
 
+/// Files that one rule sorts, and their requests where these have several rows.
+struct Group {
+    rule: Rule,
+    paths: Vec<PathBuf>,
+    requests: Option<Groups>,
+}
+
 /// What becomes of the rows of one piece.
 struct Sorted {
     /// Rows of each part, by [`Split`].
@@ -45,6 +54,7 @@ struct Sorted {
 
 /// One piece's examples, by part, and the bad values met.
 struct Encoded {
+    /// With the first row of each request.
     parts: Vec<(Split, Examples, Vec<u32>)>,
     bad: BadValues,
     dropped: u64,
@@ -53,21 +63,24 @@ struct Encoded {
 struct Table<'a> {
     job: &'a Job<'a>,
     files: &'a TableFiles,
+    joins: Option<Joins>,
 }
 
 pub(super) fn prepare(job: &Job<'_>) -> Result<PrepareReport, Error> {
     let files = job.config.dataset.table.as_ref();
     let files =
         files.ok_or_else(|| Error::Config("[dataset]: a section [dataset.table] is missing".into()))?;
-    Table { job, files }.prepare()
+    let joins = Joins::read(&job.folder, &job.config.dataset)?;
+    Table { job, files, joins }.prepare()
 }
 
 impl Table<'_> {
     fn prepare(&self) -> Result<PrepareReport, Error> {
         let mut report = PrepareReport { bad: self.job.bad_values(), ..PrepareReport::default() };
         let rule = self.rule(&mut report)?;
-        let encoder = self.fit(rule)?;
-        let users = self.encode(rule, &encoder, &mut report)?;
+        let groups = self.groups(rule)?;
+        let encoder = self.fit(&groups)?;
+        let users = self.encode(&groups, &encoder, &mut report)?;
         report.users = users.len();
         if report.parts.part(Split::Train, Use::Rank).candidates == 0 {
             return Err(Error::Config("[split]: no row is left to train on".into()));
@@ -79,15 +92,28 @@ impl Table<'_> {
     }
 
     /// The files with their rule; `rule` where one rule sorts the rows of all.
-    fn groups(&self, rule: Option<Rule>) -> Vec<(Rule, Vec<PathBuf>)> {
-        let f = self.files;
-        match rule {
-            Some(rule) => vec![(rule, paths(&self.job.folder, &f.all))],
-            None => [(Split::Train, &f.train), (Split::Valid, &f.valid), (Split::Test, &f.test)]
-                .into_iter()
-                .map(|(split, files)| (Rule::Given(split), paths(&self.job.folder, files)))
-                .collect(),
-        }
+    fn groups(&self, rule: Option<Rule>) -> Result<Vec<Group>, Error> {
+        let (f, none) = (self.files, QueryFiles::default());
+        let sizes = f.queries.as_ref().unwrap_or(&none);
+        let split = &self.job.config.split;
+        let train = match split.valid_of_train {
+            Some(share) => Rule::Ratio(RatioSplit::new(share, 0.0, split.seed)),
+            None => Rule::Given(Split::Train),
+        };
+        let all = match rule {
+            Some(rule) => vec![(rule, &f.all, &sizes.all)],
+            None => vec![
+                (train, &f.train, &sizes.train),
+                (Rule::Given(Split::Valid), &f.valid, &sizes.valid),
+                (Rule::Given(Split::Test), &f.test, &sizes.test),
+            ],
+        };
+        let group = |(rule, files, sizes): (Rule, &Vec<String>, &Vec<String>)| {
+            let paths = paths(&self.job.folder, files);
+            let requests = Groups::find(&self.job.folder, f, (&paths, sizes))?;
+            Ok(Group { rule, paths, requests })
+        };
+        all.into_iter().map(group).collect()
     }
 
     fn rule(&self, report: &mut PrepareReport) -> Result<Option<Rule>, Error> {
@@ -128,36 +154,41 @@ impl Table<'_> {
     }
 
     /// Learns the encoder from the training rows.
-    fn fit(&self, rule: Option<Rule>) -> Result<Encoder, Error> {
+    fn fit(&self, groups: &[Group]) -> Result<Encoder, Error> {
         let mut fitter = Fitter::new(&self.job.config.schema);
         let mut rows = 0;
-        for (rule, files) in self.groups(rule) {
-            if matches!(rule, Rule::Given(split) if split != Split::Train) {
+        for group in groups {
+            if matches!(group.rule, Rule::Given(split) if split != Split::Train) {
                 continue;
             }
-            waves(&files, &self.files.log_format(), |pieces| {
-                let frames: Result<Vec<Option<Frame>>, Error> =
-                    pieces.par_iter().map(|piece| self.training_rows(piece, rule)).collect();
-                for (piece, chosen) in pieces.iter().zip(frames?) {
-                    fitter.observe(&ALL, chosen.as_ref().unwrap_or(&piece.frame))?;
-                    rows += piece.frame.rows() as u64;
-                }
-                self.job.progress("fitting", rows, None);
-                Ok(())
-            })?;
+            waves_of(
+                &group.paths,
+                &self.files.log_format(),
+                (group.requests.as_ref(), self.joins.as_ref()),
+                |pieces| {
+                    let frames: Result<Vec<Option<Frame>>, Error> =
+                        pieces.par_iter().map(|piece| self.training_rows(piece, group)).collect();
+                    for (piece, chosen) in pieces.iter().zip(frames?) {
+                        fitter.observe(&ALL, chosen.as_ref().unwrap_or(&piece.frame))?;
+                        rows += piece.frame.rows() as u64;
+                    }
+                    self.job.progress("fitting", rows, None);
+                    Ok(())
+                },
+            )?;
         }
         Ok(fitter.finish()?)
     }
 
     /// The rows to learn from; `None` for all.
-    fn training_rows(&self, piece: &Piece, rule: Rule) -> Result<Option<Frame>, Error> {
-        let sorted = self.sort(piece, rule, &mut self.job.bad_values())?;
+    fn training_rows(&self, piece: &Piece, group: &Group) -> Result<Option<Frame>, Error> {
+        let sorted = self.sort(piece, group, &mut self.job.bad_values())?;
         let [train, ..] = &sorted.rows;
         Ok((train.len() < piece.frame.rows()).then(|| pick(&piece.frame, train)))
     }
 
     /// Decides each row's part and reads its labels.
-    fn sort(&self, piece: &Piece, rule: Rule, bad: &mut BadValues) -> Result<Sorted, Error> {
+    fn sort(&self, piece: &Piece, group: &Group, bad: &mut BadValues) -> Result<Sorted, Error> {
         let n = piece.frame.rows();
         let labels = Labels::new(&self.job.config.tasks, &piece.frame)?;
         let times = match &self.files.time {
@@ -178,9 +209,12 @@ impl Table<'_> {
             let kept = labels.read(row, &mut out.labels)?;
             out.dropped += u64::from(!kept);
             let Some(time_ms) = time_ms.filter(|_| kept) else { continue };
-            let split = match rule {
+            let split = match group.rule {
                 Rule::Given(split) => split,
-                Rule::Ratio(ratio) => ratio.part(piece.row + row as u64),
+                Rule::Ratio(ratio) => ratio.part(match &group.requests {
+                    Some(requests) => requests.request(piece.file, piece.row_in_file + row as u64),
+                    None => piece.row + row as u64,
+                }),
                 Rule::Time(time) => time.part(time_ms),
             };
             out.rows[split as usize].push(row as u32);
@@ -191,37 +225,42 @@ impl Table<'_> {
     /// Writes all examples; gives the groups met.
     fn encode(
         &self,
-        rule: Option<Rule>,
+        groups: &[Group],
         encoder: &Encoder,
         report: &mut PrepareReport,
     ) -> Result<IdMap, Error> {
         let mut parts = Parts::create(self.job.out, Use::Rank, self.job.config.tasks.len())?;
         let mut users = IdMap::new();
-        for (rule, files) in self.groups(rule) {
-            waves(&files, &self.files.log_format(), |pieces| {
-                let encoded: Vec<Result<Encoded, Error>> =
-                    pieces.par_iter().map(|piece| self.examples(piece, rule, encoder)).collect();
-                for (piece, encoded) in pieces.iter().zip(encoded) {
-                    let encoded = encoded?;
-                    for (split, mut examples, rows) in encoded.parts {
-                        self.name_groups(&piece.frame, &rows, &mut users, &mut examples)?;
-                        parts.push(split, &examples)?;
+        for group in groups {
+            waves_of(
+                &group.paths,
+                &self.files.log_format(),
+                (group.requests.as_ref(), self.joins.as_ref()),
+                |pieces| {
+                    let encoded: Vec<Result<Encoded, Error>> =
+                        pieces.par_iter().map(|piece| self.examples(piece, group, encoder)).collect();
+                    for (piece, encoded) in pieces.iter().zip(encoded) {
+                        let encoded = encoded?;
+                        for (split, mut examples, firsts) in encoded.parts {
+                            self.name_groups((piece, group), &firsts, &mut users, &mut examples)?;
+                            parts.push(split, &examples)?;
+                        }
+                        report.rows_read += piece.frame.rows() as u64;
+                        report.bad.merge(&encoded.bad);
+                        report.drop_rows("rows dropped by a task's `drop`", encoded.dropped);
                     }
-                    report.rows_read += piece.frame.rows() as u64;
-                    report.bad.merge(&encoded.bad);
-                    report.drop_rows("rows dropped by a task's `drop`", encoded.dropped);
-                }
-                self.job.progress("encoding", report.rows_read, None);
-                Ok(())
-            })?;
+                    self.job.progress("encoding", report.rows_read, None);
+                    Ok(())
+                },
+            )?;
         }
         parts.finish(&mut report.parts)?;
         Ok(users)
     }
 
-    fn examples(&self, piece: &Piece, rule: Rule, encoder: &Encoder) -> Result<Encoded, Error> {
+    fn examples(&self, piece: &Piece, group: &Group, encoder: &Encoder) -> Result<Encoded, Error> {
         let mut bad = self.job.bad_values();
-        let sorted = self.sort(piece, rule, &mut bad)?;
+        let sorted = self.sort(piece, group, &mut bad)?;
         let mut parts = Vec::new();
         for split in Split::ALL {
             let rows = &sorted.rows[split as usize];
@@ -230,30 +269,43 @@ impl Table<'_> {
             }
             let chosen = (rows.len() < piece.frame.rows()).then(|| pick(&piece.frame, rows));
             let frame = chosen.as_ref().unwrap_or(&piece.frame);
-            parts.push((split, self.part(frame, rows, &sorted, encoder, &mut bad)?, rows.clone()));
+            let of = |&row: &u32| match &group.requests {
+                Some(requests) => requests.request(piece.file, piece.row_in_file + u64::from(row)),
+                None => u64::from(row),
+            };
+            let requests = number(rows.iter().map(of));
+            let examples = self.part(frame, (rows, &requests), &sorted, encoder, &mut bad)?;
+            parts.push((
+                split,
+                examples,
+                firsts(&requests).into_iter().map(|at| rows[at as usize]).collect(),
+            ));
         }
         Ok(Encoded { parts, bad, dropped: sorted.dropped })
     }
 
-    /// One request with one candidate per row; all fields stand in the examples themselves.
+    /// The rows' requests with their candidates; all fields stand in the examples themselves. A request's own
+    /// fields are those of its first row.
     fn part(
         &self,
         frame: &Frame,
-        rows: &[u32],
+        (rows, requests): (&[u32], &[u32]),
         sorted: &Sorted,
         encoder: &Encoder,
         bad: &mut BadValues,
     ) -> Result<Examples, Error> {
-        let (n, t) = (rows.len(), self.job.config.tasks.len());
-        let context = some_fields(encoder.encode(&REQUEST, frame, bad)?);
+        let (t, firsts) = (self.job.config.tasks.len(), firsts(requests));
+        let heads = (firsts.len() < rows.len()).then(|| pick(frame, &firsts));
+        let context = some_fields(encoder.encode(&REQUEST, heads.as_ref().unwrap_or(frame), bad)?);
         let exposure = some_fields(encoder.encode(&CANDIDATE, frame, bad)?);
         let labels = |&row: &u32| &sorted.labels[sorted.places[row as usize]..][..t];
+        let time = |&first: &u32| sorted.times_ms[rows[first as usize] as usize];
         Ok(Examples {
-            request_user: vec![NO_ROW; n],
-            request_time_ms: rows.iter().map(|&r| sorted.times_ms[r as usize]).collect(),
-            history: History { offsets: vec![0; n + 1], ..History::default() },
+            request_user: vec![NO_ROW; firsts.len()],
+            request_time_ms: firsts.iter().map(time).collect(),
+            history: History { offsets: vec![0; firsts.len() + 1], ..History::default() },
             context,
-            candidate_request: (0..n as u32).collect(),
+            candidate_request: requests.to_vec(),
             candidate_item: Vec::new(),
             exposure,
             labels: rows.iter().flat_map(labels).copied().collect(),
@@ -262,27 +314,53 @@ impl Table<'_> {
         })
     }
 
-    /// Enters the rows' groups; an empty cell is a group of no one.
+    /// Enters the requests' groups: the cell of the group column (an empty one is a group of no one), else of
+    /// the request column, else a name for each request of several rows.
     fn name_groups(
         &self,
-        frame: &Frame,
-        rows: &[u32],
+        (piece, of): (&Piece, &Group),
+        firsts: &[u32],
         users: &mut IdMap,
         x: &mut Examples,
     ) -> Result<(), Error> {
-        let Some(group) = &self.files.group else { return Ok(()) };
-        let at = column(frame, group, "[dataset.table] group")?;
-        for (user, &row) in x.request_user.iter_mut().zip(rows) {
-            let cell = frame.get(row as usize, at).trim();
-            if !cell.is_empty() {
-                *user = users.insert(cell);
+        let named = match (&self.files.group, &self.files.request) {
+            (Some(name), _) => Some(column(&piece.frame, name, "[dataset.table] group")?),
+            (None, Some(name)) => Some(column(&piece.frame, name, "[dataset.table] request")?),
+            (None, None) => None,
+        };
+        for (user, &row) in x.request_user.iter_mut().zip(firsts) {
+            let cell = named.map(|at| piece.frame.get(row as usize, at).trim());
+            match (cell, &of.requests) {
+                (Some(""), _) | (None, None) => {}
+                (Some(cell), _) => *user = users.insert(cell),
+                (None, Some(requests)) => {
+                    *user = users.insert(&requests.name(piece.file, piece.row_in_file + u64::from(row)));
+                }
             }
         }
         Ok(())
     }
 }
 
+/// Equal neighbours get one number, from 0.
+fn number(requests: impl Iterator<Item = u64>) -> Vec<u32> {
+    let (mut last, mut next) = (None, 0);
+    let number = |request| {
+        next += u32::from(last.is_some() && last != Some(request));
+        last = Some(request);
+        next
+    };
+    requests.map(number).collect()
+}
+
+/// Where each number first stands.
+fn firsts(numbers: &[u32]) -> Vec<u32> {
+    (0..numbers.len() as u32)
+        .filter(|&at| at == 0 || numbers[at as usize] != numbers[at as usize - 1])
+        .collect()
+}
+
 /// No columns at all have no rows either.
-pub(super) fn some_fields(columns: Columns) -> Columns {
+pub(crate) fn some_fields(columns: Columns) -> Columns {
     if columns.fields.is_empty() { Columns::default() } else { columns }
 }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod groups;
+mod joins;
 mod log;
 mod sequences;
 mod table;

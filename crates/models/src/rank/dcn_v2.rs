@@ -1,84 +1,70 @@
-//! DCN V2 (Wang et al., WWW 2021): a cross network with full matrices, and an MLP.
+//! DCN V2 (Wang et al., WWW 2021): a cross network with matrices, and an MLP.
 //!
-//! Cross layer: x_{l+1} = x₀ ⊙ (W_l x_l + b_l) + x_l. `structure = "stacked"` puts the MLP on top of the cross
-//! network, `"parallel"` beside it, the two joined before the head.
+//! Cross layer: x_{l+1} = x₀ ⊙ (W_l x_l + b_l) + x_l. With `rank`, W = U Vᵀ; with `experts` besides, a gated mixture of
+//! such layers, each U tanh(C tanh(Vᵀ x)). `structure = "stacked"` puts the MLP on top of the cross network, `"parallel"`
+//! beside it, the two joined before the head. `cross_fields` lists the fields that are crossed: the network never
+//! narrows, and a full matrix costs the square of its columns.
 
-use millstream_nn::{
-    CrossNet, Embed, EmbedSpec, Inputs, Linear, Mlp, MlpConfig, Params, Pass, RowInit, Tensor,
-};
-use serde::Deserialize;
+use millstream_nn::{CrossMixture, CrossNet, Inputs, Params, Pass, Tensor};
 
+use crate::crossing::{Crossing, Structure};
+use crate::neural::{Neural, options};
 use crate::ranker::{Ranker, RankerDef, Shape};
 use crate::{Error, ModelConfig};
 
 /// Entry of the list of rankers.
-pub const DEF: RankerDef = RankerDef::new("dcn_v2", |cfg| cfg.options::<Config>().map(drop), build);
+pub const DEF: RankerDef = RankerDef::new("dcn_v2", |cfg| Config::of(cfg).map(drop), build);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Structure {
-    Stacked,
-    Parallel,
-}
+options!(Neural::default();
+    cross_layers: usize = 3,
+    structure: Structure = Structure::Parallel,
+    /// Fields that are crossed; all when empty.
+    cross_fields: Vec<String> = Vec::new(),
+    /// Rank of the matrices; full when absent.
+    rank: Option<usize> = None,
+    /// Low-rank layers that a gate mixes.
+    experts: usize = 1,
+);
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Config {
-    /// D.
-    embedding: usize,
-    cross_layers: usize,
-    structure: Structure,
-    hidden: Vec<usize>,
-    dropout: f32,
-    batch_norm: bool,
-    /// Standard deviation of fresh embeddings.
-    init_std: f32,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            embedding: 16,
-            cross_layers: 3,
-            structure: Structure::Parallel,
-            hidden: vec![400, 400, 400],
-            dropout: 0.0,
-            batch_norm: false,
-            init_std: 1e-4,
-        }
+impl Config {
+    fn of(cfg: &ModelConfig) -> Result<Self, Error> {
+        let c: Self = cfg.options()?;
+        let fault = match (c.rank, c.experts) {
+            (_, 0) => "experts must be at least 1",
+            (Some(0), _) => "rank must be at least 1; leave it out for full matrices",
+            (None, 2..) => "experts share the work of low-rank layers; set rank too",
+            _ => return Ok(c),
+        };
+        Err(Error::Config(format!("model `{}`: {fault}", cfg.name)))
     }
 }
 
+enum Cross {
+    Full(CrossNet),
+    Low(CrossMixture),
+}
+
 struct DcnV2 {
-    embed: Embed,
-    cross: CrossNet,
-    tower: Mlp,
-    head: Linear,
-    structure: Structure,
+    crossing: Crossing,
+    cross: Cross,
 }
 
 fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Box<dyn Ranker>, Error> {
-    let c: Config = cfg.options()?;
-    let spec = EmbedSpec { init: RowInit::Normal(c.init_std), ..EmbedSpec::new(c.embedding) };
-    let embed = Embed::new(params, shape.fields, &cfg.chosen(shape.fields)?, &spec)?;
-    let width = embed.fields() * c.embedding;
-    let cross = CrossNet::new(params, "cross", width, c.cross_layers)?;
-    let mlp =
-        MlpConfig { hidden: c.hidden, dropout: c.dropout, batch_norm: c.batch_norm, ..MlpConfig::default() };
-    let tower = Mlp::new(params, "tower", width, &mlp)?;
-    let joined = if c.structure == Structure::Parallel { width + tower.outputs() } else { tower.outputs() };
-    let head = Linear::new(params, "head", joined, shape.tasks)?;
-    Ok(Box::new(DcnV2 { embed, cross, tower, head, structure: c.structure }))
+    let c = Config::of(cfg)?;
+    let crossing = Crossing::new(&c.neural(), (cfg, shape), params, c.structure, &c.cross_fields)?;
+    let (width, layers) = (crossing.width(), c.cross_layers);
+    let cross = match c.rank {
+        None => Cross::Full(CrossNet::new(params, "cross", width, layers)?),
+        Some(rank) => Cross::Low(CrossMixture::new(params, "cross", width, layers, (rank, c.experts))?),
+    };
+    Ok(Box::new(DcnV2 { crossing, cross }))
 }
 
 impl Ranker for DcnV2 {
     fn forward(&self, pass: &Pass, x: &Inputs) -> Tensor {
-        let x0 = self.embed.forward(pass, x).flatten(); // [N, F·D]
-        let crossed = self.cross.forward(pass, &x0); // [N, F·D]
-        let h = match self.structure {
-            Structure::Stacked => self.tower.forward(pass, &crossed), // [N, H]
-            Structure::Parallel => Tensor::concat(&[&crossed, &self.tower.forward(pass, &x0)]), // [N, F·D + H]
-        };
-        self.head.forward(pass, &h) // [N, T]
+        self.crossing.forward(pass, x, |x0| match &self.cross {
+            Cross::Full(cross) => cross.forward(pass, x0),
+            Cross::Low(cross) => cross.forward(pass, x0),
+        }) // [N, T]
     }
 }

@@ -3,59 +3,38 @@
 //! logit = b + Σᵢ wᵢ + ½ Σ_d [(Σᵢ vᵢ)² − Σᵢ vᵢ²] + MLP(v₁ ‖ … ‖ v_F).
 //! Unlike the paper's, several tasks may be asked for: they share the machine, the MLP has an output each.
 
-use millstream_nn::{
-    Embed, EmbedSpec, Inputs, Linear, LinearTerms, Mlp, MlpConfig, Params, Pass, RowInit, Tensor,
-};
-use serde::Deserialize;
+use millstream_nn::{Inputs, Linear, LinearTerms, Params, Pass, Tensor};
 
+use crate::neural::{Fields, Neural, Tower, options};
 use crate::ranker::{Ranker, RankerDef, Shape};
 use crate::{Error, ModelConfig};
 
 /// Entry of the list of rankers.
 pub const DEF: RankerDef = RankerDef::new("deepfm", |cfg| cfg.options::<Config>().map(drop), build);
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Config {
-    /// D.
-    embedding: usize,
-    hidden: Vec<usize>,
-    dropout: f32,
-    batch_norm: bool,
-    /// Standard deviation of fresh embeddings.
-    init_std: f32,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self { embedding: 10, hidden: vec![400, 400, 400], dropout: 0.0, batch_norm: false, init_std: 1e-4 }
-    }
-}
+options!(Neural::default(););
 
 struct DeepFm {
-    embed: Embed,
+    fields: Fields,
     linear: LinearTerms,
-    tower: Mlp,
+    tower: Tower,
     head: Linear,
 }
 
 fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Box<dyn Ranker>, Error> {
-    let Config { embedding: dim, hidden, dropout, batch_norm, init_std } = cfg.options()?;
-    let chosen = cfg.chosen(shape.fields)?;
-    let spec = EmbedSpec { init: RowInit::Normal(init_std), ..EmbedSpec::new(dim) };
-    let embed = Embed::new(params, shape.fields, &chosen, &spec)?;
-    let linear = LinearTerms::new(params, shape.fields, &chosen, "linear")?;
-    let mlp = MlpConfig { hidden, dropout, batch_norm, ..MlpConfig::default() };
-    let tower = Mlp::new(params, "tower", embed.fields() * dim, &mlp)?;
+    let neural = cfg.options::<Config>()?.neural();
+    let fields = neural.fields(cfg, shape, params)?;
+    let linear = LinearTerms::new(params, shape.fields, &fields.chosen, "linear")?;
+    let tower = neural.tower((cfg, shape), params, "tower", fields.width())?;
     let head = Linear::new(params, "head", tower.outputs(), shape.tasks)?;
-    Ok(Box::new(DeepFm { embed, linear, tower, head }))
+    Ok(Box::new(DeepFm { fields, linear, tower, head }))
 }
 
 impl Ranker for DeepFm {
     fn forward(&self, pass: &Pass, x: &Inputs) -> Tensor {
-        let v = self.embed.forward(pass, x); // [N, F, D]
+        let v = self.fields.forward(pass, x); // [N, F, D]
         let machine = self.linear.forward(pass, x).add(&v.fm()); // [N, 1]
-        let h = self.tower.forward(pass, &v.flatten()); // [N, H]
+        let h = self.tower.forward(pass, x, &v.flatten()); // [N, H]
         self.head.forward(pass, &h).add_column(&machine) // [N, T]
     }
 }

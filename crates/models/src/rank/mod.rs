@@ -1,4 +1,12 @@
 //! Rankers, one file each.
 
+pub mod autoint;
+pub mod dcn;
 pub mod dcn_v2;
 pub mod deepfm;
+pub mod ffm;
+pub mod final_mlp;
+pub mod fm;
+pub mod gbdt;
+pub mod lr;
+pub mod wide_deep;

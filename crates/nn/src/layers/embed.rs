@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::init::{Init, RowInit};
 use crate::inputs::{FieldInput, Inputs};
 use crate::ops::scatter::{Flow, Inflow, To, scatter};
+use crate::ops::split::Split;
 use crate::ops::{Bags, pool_bag};
 use crate::params::{ParamId, Params, TableId};
 use crate::pass::Pass;
@@ -13,6 +14,7 @@ use crate::product::{Mat, Onto, product};
 use crate::tape::{Grads, NodeId};
 use crate::tensor::Tensor;
 use millstream_schema::{Field, Rows, Shape};
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// Width, tables and start of an [`Embed`].
@@ -32,6 +34,9 @@ impl EmbedSpec {
         Self { dim, suffix: format!("d{dim}"), init: RowInit::Normal(1e-4) }
     }
 }
+
+/// Candidates per request from which it pays to meet the request's columns of a weight once per request.
+const SPLIT_FROM: usize = 4;
 
 #[derive(Debug, Clone)]
 enum Source {
@@ -147,9 +152,37 @@ impl Embed {
         let tracked = parts.iter().any(|p| p.rows.tracked());
         let map = x.candidate_request().clone();
         let requests = x.requests();
+        if view == View::Full && !pass.is_training() && x.candidates() >= SPLIT_FROM * x.requests() {
+            let split = self.split(pass, x).map(Rc::new);
+            return Tensor { split, ..pass.output(&[rows, f, d], out, false, |_, _| ()) };
+        }
         let parts: Vec<Tied> = parts.into_iter().map(Part::tie).collect();
         pass.output(&[rows, f, d], out, tracked, move |g, grads| {
             back(&g, &Parted { parts, d, map: &map, requests }, grads);
+        })
+    }
+
+    /// The request's and the candidates' vectors apart, if there are both.
+    fn split(&self, pass: &Pass, x: &Inputs) -> Option<Split> {
+        let (shared, own) = (self.request_fields(), self.candidate_fields());
+        if shared == 0 || own == 0 {
+            return None;
+        }
+        let d = self.dim;
+        let gathered = |view: View, rows: usize, fields: usize| {
+            let of = if view == View::Requests { Rows::Request } else { Rows::Candidate };
+            let chosen = self.chosen.iter().filter(|c| c.rows == of);
+            let parts: Vec<Part> = chosen.map(|c| self.part(pass, x, c, view)).collect();
+            let mut out = Buffer::any(rows * fields * d);
+            write(&mut out, &parts, d);
+            out
+        };
+        let stretch = |(f, c): (usize, &Chosen)| (f * d..(f + 1) * d, c.rows == Rows::Request);
+        Some(Split {
+            requests: gathered(View::Requests, x.requests(), shared),
+            own: gathered(View::Candidates, x.candidates(), own),
+            map: x.candidate_request().clone(),
+            stretches: self.chosen.iter().enumerate().map(stretch).collect(),
         })
     }
 

@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::init::Init;
+use crate::ops::dropout::Dropout;
 use crate::params::{ParamId, Params};
 use crate::pass::Pass;
 use crate::tensor::Tensor;
@@ -59,5 +60,13 @@ impl Linear {
     /// `[.., I]` → `[.., O]`, cut below zero.
     pub fn forward_relu(&self, pass: &Pass, x: &Tensor) -> Tensor {
         x.linear_relu(&pass.param(self.weight), self.bias.map(|b| pass.param(b)).as_ref())
+    }
+    /// `[.., I]` → `[.., O]`, cut below zero, then dropped out with probability `p` in training.
+    ///
+    /// # Panics
+    /// If `p` is not in [0, 1).
+    pub fn forward_relu_dropout(&self, pass: &Pass, x: &Tensor, p: f32) -> Tensor {
+        let bias = self.bias.map(|b| pass.param(b));
+        x.linear_relu_dropout(&pass.param(self.weight), bias.as_ref(), Dropout::draw(pass, p))
     }
 }

@@ -1,7 +1,8 @@
 //! A tower of fully connected layers.
 
-use super::{BatchNorm, Linear};
+use super::{Activate, BatchNorm, Linear};
 use crate::error::{Error, Result};
+use crate::init::Init;
 use crate::ops::Activation;
 use crate::params::Params;
 use crate::pass::Pass;
@@ -19,19 +20,26 @@ pub struct MlpConfig {
     pub dropout: f32,
     /// Whether each layer's sums are normalised over the batch.
     pub batch_norm: bool,
+    /// How weight matrices start; biases start as PyTorch's do with [`Init::KaimingUniform`], at zero otherwise.
+    pub weight_init: Init,
 }
 
 impl Default for MlpConfig {
     fn default() -> Self {
-        Self { hidden: vec![400, 400, 400], activation: Activation::Relu, dropout: 0.0, batch_norm: false }
+        Self {
+            hidden: vec![400, 400, 400],
+            activation: Activation::Relu,
+            dropout: 0.0,
+            batch_norm: false,
+            weight_init: Init::KaimingUniform,
+        }
     }
 }
 
 /// Per layer: x Wᵀ + b, batch normalisation if asked for, activation, dropout.
 #[derive(Debug, Clone)]
 pub struct Mlp {
-    layers: Vec<(Linear, Option<BatchNorm>)>,
-    activation: Activation,
+    layers: Vec<(Linear, Option<BatchNorm>, Activate)>,
     dropout: f32,
     outputs: usize,
 }
@@ -51,15 +59,20 @@ impl Mlp {
         let mut layers = Vec::with_capacity(config.hidden.len());
         let mut width = inputs;
         for (i, &next) in config.hidden.iter().enumerate() {
-            let linear = Linear::new(params, &format!("{name}.{i}"), width, next)?;
+            let name = format!("{name}.{i}");
+            let linear = match config.weight_init {
+                Init::KaimingUniform => Linear::new(params, &name, width, next)?,
+                init => Linear::with_init(params, &name, (width, next), init)?,
+            };
             let norm = config
                 .batch_norm
-                .then(|| BatchNorm::new(params, &format!("{name}.{i}.norm"), next))
+                .then(|| BatchNorm::new(params, &format!("{name}.norm"), next))
                 .transpose()?;
-            layers.push((linear, norm));
+            let activate = Activate::new(params, &name, next, config.activation)?;
+            layers.push((linear, norm, activate));
             width = next;
         }
-        Ok(Self { layers, activation: config.activation, dropout: config.dropout, outputs: width })
+        Ok(Self { layers, dropout: config.dropout, outputs: width })
     }
 
     /// Width of the last layer (of the input, if there is no layer).
@@ -67,16 +80,39 @@ impl Mlp {
         self.outputs
     }
 
+    /// Width of each layer.
+    pub fn widths(&self) -> Vec<usize> {
+        self.layers.iter().map(|(linear, ..)| linear.outputs()).collect()
+    }
+
     /// `[N, inputs]` → `[N, outputs]`.
     pub fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
+        self.forward_gated(pass, x, &[])
+    }
+
+    /// As [`Mlp::forward`], each layer's activations multiplied by its gate, of the layer's shape; no gates, or one per
+    /// layer.
+    pub fn forward_gated(&self, pass: &Pass, x: &Tensor, gates: &[Tensor]) -> Tensor {
         let mut x = x.clone();
-        for (linear, norm) in &self.layers {
-            x = match norm {
-                None if self.activation == Activation::Relu => linear.forward_relu(pass, &x),
-                None => linear.forward(pass, &x).activate(self.activation),
-                Some(norm) => norm.forward(pass, &linear.forward(pass, &x)).activate(self.activation),
+        for (l, (linear, norm, activate)) in self.layers.iter().enumerate() {
+            let cut = matches!(activate, Activate::Plain(Activation::Relu)) && gates.get(l).is_none();
+            if cut {
+                x = match norm {
+                    None => linear.forward_relu_dropout(pass, &x, self.dropout),
+                    Some(norm) => norm.forward_relu_dropout(pass, &linear.forward(pass, &x), self.dropout),
+                };
+                continue;
+            }
+            x = match (norm, activate) {
+                (None, activate) => activate.forward(pass, &linear.forward(pass, &x)),
+                (Some(norm), activate) => {
+                    activate.forward(pass, &norm.forward(pass, &linear.forward(pass, &x)))
+                }
             };
-            x = x.dropout(pass, self.dropout);
+            x = match gates.get(l) {
+                Some(gate) => x.mul(gate).dropout(pass, self.dropout),
+                None => x.dropout(pass, self.dropout),
+            };
         }
         x
     }

@@ -32,6 +32,12 @@ impl Default for InBatch<'_> {
 /// # Panics
 /// If the sizes do not fit, or the temperature is not above 0.
 pub fn in_batch_softmax(users: &Tensor, items: &Tensor, known: &InBatch<'_>) -> Tensor {
+    let targets: Vec<u32> = (0..users.rows() as u32).collect();
+    softmax_cross_entropy(&in_batch_logits(users, items, known), &targets, known.weights)
+}
+
+/// `[R, C]`: ⟨u_r, v_c⟩ / τ − log q_c, accidental hits at −∞.
+pub(crate) fn in_batch_logits(users: &Tensor, items: &Tensor, known: &InBatch<'_>) -> Tensor {
     let (rows, columns) = (users.rows(), items.rows());
     assert!(columns >= rows, "{rows} rows need as many positives, but there are {columns} columns");
     assert!(known.temperature > 0.0, "temperature {} is not above 0", known.temperature);
@@ -41,13 +47,10 @@ pub fn in_batch_softmax(users: &Tensor, items: &Tensor, known: &InBatch<'_>) -> 
     );
     assert!(known.items.is_empty() || known.items.len() == columns, "item numbers for {columns} columns");
     let logits = users.scale(1.0 / known.temperature).matmul(items, Transpose::Right);
-    let logits = if known.log_q.is_empty() && known.items.is_empty() {
-        logits
-    } else {
-        logits.shift(|r, row| correct(r, row, known))
-    };
-    let targets: Vec<u32> = (0..rows as u32).collect();
-    softmax_cross_entropy(&logits, &targets, known.weights)
+    if known.log_q.is_empty() && known.items.is_empty() {
+        return logits;
+    }
+    logits.shift(|r, row| correct(r, row, known))
 }
 
 /// Takes off log q, and takes accidental hits out.
@@ -63,7 +66,7 @@ fn correct(r: usize, row: &mut [f32], known: &InBatch<'_>) {
 
 impl Tensor {
     /// Changes rows by constants (or to −∞): gradients pass unchanged. A gradient of zero must flow to what becomes −∞.
-    fn shift(&self, f: impl Fn(usize, &mut [f32]) + Sync) -> Tensor {
+    pub(crate) fn shift(&self, f: impl Fn(usize, &mut [f32]) + Sync) -> Tensor {
         let width = self.width();
         let mut out = crate::buffer::Buffer::copy_of(self.data());
         chunks::rows(&mut out, width, |from, rows| {

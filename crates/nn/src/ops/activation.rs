@@ -1,8 +1,9 @@
 //! Element-wise non-linearities, and dropout.
 
+use super::dropout::Dropout;
 use crate::buffer::Buffer;
 use crate::chunks;
-use crate::pass::{Pass, mix};
+use crate::pass::Pass;
 use crate::tensor::{Tensor, own};
 
 /// A non-linearity between layers.
@@ -22,6 +23,10 @@ pub enum Activation {
     Tanh,
     /// x / (1 + e^-x) (Ramachandran et al. 2017).
     Silu,
+    /// x, or a learned multiple of x below zero; a layer, [`crate::Prelu`].
+    Prelu,
+    /// A learned gate that bends at the mean of the batch; a layer, [`crate::Dice`].
+    Dice,
 }
 
 /// 1 / (1 + e^-x), without overflow.
@@ -63,6 +68,9 @@ impl Tensor {
     }
 
     /// The activation named.
+    ///
+    /// # Panics
+    /// For one that has weights: [`crate::Activate`] is for any.
     pub fn activate(&self, activation: Activation) -> Tensor {
         match activation {
             Activation::Identity => self.clone(),
@@ -72,6 +80,9 @@ impl Tensor {
             Activation::Sigmoid => self.sigmoid(),
             Activation::Tanh => self.tanh(),
             Activation::Silu => self.silu(),
+            Activation::Prelu | Activation::Dice => {
+                panic!("{activation:?} has weights; a model holds them in an `Activate`")
+            }
         }
     }
 
@@ -81,16 +92,13 @@ impl Tensor {
     /// # Panics
     /// If `p` is not in [0, 1).
     pub fn dropout(&self, pass: &Pass, p: f32) -> Tensor {
-        assert!((0.0..1.0).contains(&p), "dropout probability {p} is not in [0, 1)");
-        if !pass.is_training() || p == 0.0 {
-            return self.clone();
-        }
-        let seed = pass.draw();
+        let Some(dropout) = Dropout::draw(pass, p) else { return self.clone() };
+        let apply = move |values: &mut [f32]| chunks::rows(values, 1, |from, part| dropout.apply(from, part));
         let mut out = Buffer::copy_of(self.data());
-        drop_out(&mut out, seed, p);
+        apply(&mut out);
         let node = self.node;
         self.output(self.shape, own(out), node.is_some(), move |mut g, grads| {
-            drop_out(&mut g, seed, p);
+            apply(&mut g);
             grads.add(node, g);
         })
     }
@@ -117,22 +125,6 @@ impl Tensor {
             grads.add(node, g);
         })
     }
-}
-
-/// Drops or scales each element; which ones is a function of `seed` and the place alone, so that the backward
-/// pass can repeat it. One 64-bit draw serves four elements.
-fn drop_out(values: &mut [f32], seed: u64, p: f32) {
-    let below = (f64::from(p) * 65_536.0).round() as u64;
-    let scale = (65_536.0 / (65_536 - below.min(65_535)) as f64) as f32;
-    chunks::rows(values, 4, |from, chunk| {
-        for (i, four) in chunk.chunks_mut(4).enumerate() {
-            let mut bits = mix(seed ^ mix((from + i) as u64));
-            for v in four {
-                *v = if bits & 0xffff < below { 0.0 } else { *v * scale };
-                bits >>= 16;
-            }
-        }
-    });
 }
 
 #[cfg(test)]

@@ -1,9 +1,16 @@
 //! Operations on tensors, each with its backward pass.
 
 mod activation;
+mod attend;
+pub(crate) mod batch_norm;
 mod cross;
+mod cross_vector;
+mod distance;
+pub(crate) mod dropout;
 mod elementwise;
 mod factorise;
+mod ffm;
+mod gate;
 mod gather;
 mod linear;
 mod matmul;
@@ -13,10 +20,11 @@ mod reduce;
 pub(crate) mod scatter;
 mod select;
 mod softmax;
+pub(crate) mod split;
 
 pub use activation::Activation;
 pub(crate) use activation::sigmoid;
 pub use matmul::Transpose;
-pub(crate) use pool::pool_bag;
 pub use pool::{Bags, Pooling};
+pub(crate) use pool::{bag_weight, pool_bag};
 pub(crate) use softmax::softmax_row;

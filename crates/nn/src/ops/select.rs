@@ -43,6 +43,18 @@ impl Tensor {
         })
     }
 
+    /// As [`Tensor::concat`]; a single part is handed on as it is.
+    ///
+    /// # Panics
+    /// As [`Tensor::concat`].
+    pub fn join(parts: impl IntoIterator<Item = Tensor>) -> Tensor {
+        let parts: Vec<Tensor> = parts.into_iter().collect();
+        match &parts[..] {
+            [one] => one.clone(),
+            many => Tensor::concat(&many.iter().collect::<Vec<_>>()),
+        }
+    }
+
     /// `[.., W]` → `[.., n]`: columns `from .. from + n`.
     ///
     /// # Panics
@@ -55,6 +67,28 @@ impl Tensor {
         let (node, len) = (self.node, self.len());
         self.output(self.shape.with_width(n), own(out), node.is_some(), move |g, grads| {
             grads.sum(node, len, |a| columns((a, width, from), (&g, n, 0), n, true));
+        })
+    }
+
+    /// `[N, F, D]` → `[N, F', D]`: the places named of the middle axis, in that order.
+    ///
+    /// # Panics
+    /// If there are not three axes, or a place is not there.
+    pub fn pick_middle(&self, places: &[usize]) -> Tensor {
+        let &[n, f, d] = self.shape() else { panic!("places of the middle axis of {:?}", self.shape) };
+        assert!(places.iter().all(|p| *p < f), "places {places:?} of the middle axis of {:?}", self.shape);
+        let mut out = Buffer::any(n * places.len() * d);
+        let to = places.len() * d;
+        for (i, place) in places.iter().enumerate() {
+            columns((&mut out, to, i * d), (self.data(), f * d, place * d), d, false);
+        }
+        let (node, len, places) = (self.node, self.len(), places.to_vec());
+        self.output(Shape::new(&[n, places.len(), d]), own(out), node.is_some(), move |g, grads| {
+            grads.sum(node, len, |a| {
+                for (i, place) in places.iter().enumerate() {
+                    columns((a, f * d, place * d), (&g, to, i * d), d, true);
+                }
+            });
         })
     }
 

@@ -219,10 +219,11 @@ impl RawFeature {
     }
 
     fn transform(&self) -> Result<Transform, Error> {
-        const NAMES: [&str; 5] = ["raw", "log", "standardise", "quantiles", "edges"];
+        const NAMES: [&str; 6] = ["raw", "log", "standardise", "quantiles", "edges", "log2_bins"];
+        const MOST_BINS: usize = 64;
         let name = self.transform.as_deref().unwrap_or("standardise");
-        if self.bins.is_some() && name != "quantiles" {
-            return self.fail("`bins` goes with transform = \"quantiles\"");
+        if self.bins.is_some() && !["quantiles", "log2_bins"].contains(&name) {
+            return self.fail("`bins` goes with transform = \"quantiles\" or \"log2_bins\"");
         }
         if self.edges.is_some() && name != "edges" {
             return self.fail("`edges` goes with transform = \"edges\"");
@@ -232,6 +233,10 @@ impl RawFeature {
             "log" => Ok(Transform::Log),
             "standardise" => Ok(Transform::Standardise),
             "quantiles" => Ok(Transform::Quantiles(self.positive("bins", self.bins, 16)?)),
+            "log2_bins" => match self.positive("bins", self.bins, 1)? {
+                bins @ 1..=MOST_BINS => Ok(Transform::Log2Bins(bins as u32)),
+                bins => self.fail(format!("key `bins` is {bins} buckets per doubling; at most {MOST_BINS}")),
+            },
             "edges" => match &self.edges {
                 Some(e) if !e.is_empty() && e.is_sorted_by(|a, b| a < b) => Ok(Transform::Edges(e.clone())),
                 _ => self.fail("`edges` must be a rising list of numbers"),

@@ -6,7 +6,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::Xxh3;
 
-/// An opened container whose every section has been checked against its checksum.
+/// An opened container. [`open`](Self::open) has checked every section against its checksum.
 #[derive(Debug)]
 pub struct Container {
     file: File,
@@ -26,6 +26,16 @@ impl Container {
     /// [`Error::Io`] when it cannot be read, [`Error::NotOurs`], [`Error::WrongKind`],
     /// [`Error::Newer`], and [`Error::Corrupt`] when it is cut short or bytes have changed.
     pub fn open(path: impl AsRef<Path>, kind: [u8; 4], max_version: u32) -> Result<Self> {
+        let mut container = Self::peek(path.as_ref(), kind, max_version)?;
+        container.verify()?;
+        Ok(container)
+    }
+
+    /// As [`Container::open`], but reads and checks the header and the directory alone, not the sections.
+    ///
+    /// # Errors
+    /// As [`Container::open`]; bytes that changed within a section go unnoticed.
+    pub fn peek(path: impl AsRef<Path>, kind: [u8; 4], max_version: u32) -> Result<Self> {
         let path = path.as_ref();
         let mut file = File::open(path).map_err(|e| Error::io(path, "open", e))?;
         let meta = file.metadata().map_err(|e| Error::io(path, "open", e))?;
@@ -35,9 +45,7 @@ impl Container {
         let header = read_header(&mut file, path)?;
         let version = check_header(&header, path, kind, max_version)?;
         let entries = read_directory(&mut file, path, &header, meta.len())?;
-        let mut container = Self { file, path: path.to_owned(), version, entries };
-        container.verify()?;
-        Ok(container)
+        Ok(Self { file, path: path.to_owned(), version, entries })
     }
 
     /// The version that the writer gave to [`ContainerWriter::create`](super::ContainerWriter::create).
@@ -80,6 +88,19 @@ impl Container {
         let Entry { offset, len, .. } = *self.entry(name)?;
         self.file.seek(SeekFrom::Start(offset)).map_err(|e| Error::read(&self.path, e))?;
         Ok(io::BufReader::with_capacity(1 << 18, (&mut self.file).take(len)))
+    }
+
+    /// Where a section lies: its first byte and its length.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when there is no such section.
+    pub fn span(&self, name: &str) -> Result<(u64, u64)> {
+        self.entry(name).map(|entry| (entry.offset, entry.len))
+    }
+
+    /// The file itself.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
     }
 
     fn entry(&self, name: &str) -> Result<&Entry> {

@@ -4,10 +4,10 @@
 use crate::keys::mix;
 use std::marker::PhantomData;
 
-/// The shard of `key` among `shards`, a power of two.
-pub(super) fn shard_of(key: u64, shards: usize) -> usize {
-    // The top bits; `mix` spreads every key over all of them.
-    ((u128::from(mix(key)) * shards as u128) >> 64) as usize
+/// The shard, among a power of two, of a key with this hash: its top bits.
+#[inline]
+pub(crate) fn shard_of(hash: u64, shards: usize) -> usize {
+    ((u128::from(hash) * shards as u128) >> 64) as usize
 }
 
 /// The positions of a call, ordered by shard (a counting sort, so stable).
@@ -19,7 +19,7 @@ pub(super) struct Routes {
 impl Routes {
     /// `keys` must be fewer than `u32::MAX`.
     pub(super) fn new(keys: &[u64], shards: usize) -> Self {
-        let shard: Vec<u16> = keys.iter().map(|&key| shard_of(key, shards) as u16).collect();
+        let shard: Vec<u16> = keys.iter().map(|&key| shard_of(mix(key), shards) as u16).collect();
         let mut starts = vec![0u32; shards + 1];
         for &at in &shard {
             starts[at as usize + 1] += 1;

@@ -1,8 +1,9 @@
 //! Area under the ROC curve, exact.
 
-use rayon::slice::ParallelSliceMut;
+use rayon::prelude::*;
 use serde::Serialize;
 
+use super::radix::{BUCKETS, Buckets, LEFT, sort_left};
 use super::{POSITIVE, order_of, weight_of};
 
 /// Area under the ROC curve and what it was computed from.
@@ -24,27 +25,104 @@ pub fn auc(scores: &[f32], labels: &[f32]) -> Option<f64> {
 }
 
 /// Exact AUC: the chance that a random positive scores higher than a random negative, ties counting half
-/// (Mann and Whitney 1947; equal to the area with tied ranks averaged).
+/// (Mann and Whitney 1947; equal to (Σ ranks of positives − P(P + 1)/2)/(P N) with tied ranks averaged).
 ///
-/// `scores` and `labels` are `[N]`, N < 2³²; `weights` is `[N]`, or empty when all are 1. O(N log N), sorted in
-/// parallel; the result does not depend on the number of threads.
+/// `scores` and `labels` are `[N]`, N < 2³²; `weights` is `[N]`, or empty when all are 1. O(N): a radix sort in
+/// parallel. Without weights pairs are counted in whole numbers and the value is rounded once; with weights sums go
+/// bucket by bucket in the order of scores. Neither depends on the number of threads.
 pub fn weighted(scores: &[f32], labels: &[f32], weights: &[f32]) -> Auc {
     let n = scores.len().min(labels.len());
-    let mut order: Vec<u64> =
-        scores[..n].iter().enumerate().map(|(i, &s)| u64::from(order_of(s)) << 32 | i as u64).collect();
-    order.par_sort_unstable();
-    let mut area = Area::default();
-    for &packed in &order {
-        let i = (packed & u64::from(u32::MAX)) as usize;
-        area.take((packed >> 32) as u32, labels[i] > POSITIVE, weight_of(weights, i));
+    let value = if weights.is_empty() {
+        counted(&scores[..n], &labels[..n])
+    } else {
+        summed(&scores[..n], &labels[..n], weights)
+    };
+    let (positives, nan_scores) = tally(&scores[..n], &labels[..n]);
+    Auc { value, positives, negatives: n as u64 - positives, nan_scores }
+}
+
+/// Positives and NaN scores.
+fn tally(scores: &[f32], labels: &[f32]) -> (u64, u64) {
+    let part = |(scores, labels): (&[f32], &[f32])| {
+        let positives = labels.iter().filter(|&&y| y > POSITIVE).count() as u64;
+        (positives, scores.iter().filter(|s| s.is_nan()).count() as u64)
+    };
+    let chunks = scores.par_chunks(1 << 16).zip(labels.par_chunks(1 << 16));
+    chunks.map(part).reduce(|| (0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
+}
+
+/// Pairs won in whole numbers.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    positives: u64,
+    negatives: u64,
+    /// Twice the pairs won, ties counting 1.
+    won: u128,
+}
+
+impl Counts {
+    /// Adds counts of higher scores.
+    fn then(self, higher: Self) -> Self {
+        let across = 2 * u128::from(higher.positives) * u128::from(self.negatives);
+        Self {
+            positives: self.positives + higher.positives,
+            negatives: self.negatives + higher.negatives,
+            won: self.won + higher.won + across,
+        }
     }
-    let positives = labels[..n].iter().filter(|&&y| y > POSITIVE).count() as u64;
-    Auc {
-        value: area.finish(),
-        positives,
-        negatives: n as u64 - positives,
-        nan_scores: scores[..n].iter().filter(|s| s.is_nan()).count() as u64,
+
+    /// Of items in rising order: score · 2 + positive.
+    fn of(sorted: &[u32]) -> Self {
+        let mut all = Self::default();
+        for tied in sorted.chunk_by(|a, b| a >> 1 == b >> 1) {
+            let positives = tied.iter().map(|item| u64::from(item & 1)).sum();
+            let negatives = tied.len() as u64 - positives;
+            let won = u128::from(positives) * u128::from(negatives);
+            all = all.then(Self { positives, negatives, won });
+        }
+        all
     }
+}
+
+fn counted(scores: &[f32], labels: &[f32]) -> Option<f64> {
+    let low = (1 << LEFT) - 1;
+    let buckets = Buckets::divide(scores.len(), |i| {
+        let order = order_of(scores[i]);
+        (order, (order & low) << 1 | u32::from(labels[i] > POSITIVE))
+    });
+    let counts: Vec<Counts> = (0..BUCKETS)
+        .into_par_iter()
+        .map_init(Default::default, |(items, scratch), bucket| {
+            buckets.collect(bucket, items);
+            sort_left(items, scratch);
+            Counts::of(items)
+        })
+        .collect();
+    let all = counts.into_iter().fold(Counts::default(), Counts::then);
+    let pairs = u128::from(all.positives) * u128::from(all.negatives);
+    (pairs > 0).then(|| all.won as f64 / (2 * pairs) as f64)
+}
+
+fn summed(scores: &[f32], labels: &[f32], weights: &[f32]) -> Option<f64> {
+    let buckets = Buckets::divide(scores.len(), |i| {
+        let order = order_of(scores[i]);
+        (order, u64::from(order) << 32 | i as u64)
+    });
+    let areas: Vec<Area> = (0..BUCKETS)
+        .into_par_iter()
+        .map_init(Vec::new, |items, bucket| {
+            buckets.collect(bucket, items);
+            items.sort_unstable();
+            let mut area = Area::default();
+            for &packed in items.iter() {
+                let i = packed as u32 as usize;
+                area.take((packed >> 32) as u32, labels[i] > POSITIVE, weight_of(weights, i));
+            }
+            area.close();
+            area
+        })
+        .collect();
+    areas.iter().fold(Area::default(), Area::then).finish()
 }
 
 /// Sums pairs won while scores come in rising order.
@@ -79,6 +157,16 @@ impl Area {
         self.won += positive * (self.negatives + 0.5 * negative);
         self.positives += positive;
         self.negatives += negative;
+    }
+
+    /// Adds sums, both closed, of higher scores.
+    fn then(self, higher: &Self) -> Self {
+        Self {
+            won: self.won + higher.won + higher.positives * self.negatives,
+            positives: self.positives + higher.positives,
+            negatives: self.negatives + higher.negatives,
+            ..self
+        }
     }
 
     /// Share of pairs won; `None` without pairs.
@@ -133,6 +221,30 @@ pub(super) mod tests {
                 assert!((fast.value.unwrap() - slow.unwrap()).abs() < 1e-12);
                 assert_eq!(fast.nan_scores, 2);
             }
+        }
+    }
+
+    #[test]
+    fn many_scores_give_what_ranks_with_ties_averaged_give() {
+        for (seed, coarse) in [(1, 1e9), (2, 300.0), (3, 1.0)] {
+            let mut next = test_numbers(seed);
+            let n = 200_000;
+            let labels: Vec<f32> = (0..n).map(|_| f32::from(u8::from(next() < 0.1))).collect();
+            let score = |y: &f32| (((next() + 0.3 * f64::from(*y)) * coarse).floor() / coarse) as f32;
+            let scores: Vec<f32> = labels.iter().map(score).collect();
+            let mut order: Vec<usize> = (0..n).collect();
+            order.sort_by(|&a, &b| scores[a].total_cmp(&scores[b]));
+            let (mut rank, mut sum) = (1.0, 0.0);
+            for tied in order.chunk_by(|&a, &b| scores[a] == scores[b]) {
+                let mean = rank + (tied.len() as f64 - 1.0) / 2.0;
+                sum += mean * tied.iter().filter(|&&i| labels[i] > 0.5).count() as f64;
+                rank += tied.len() as f64;
+            }
+            let p = labels.iter().filter(|&&y| y > 0.5).count() as f64;
+            let naive = (sum - p * (p + 1.0) / 2.0) / (p * (n as f64 - p));
+            assert!((auc(&scores, &labels).unwrap() - naive).abs() < 1e-12);
+            let ones = vec![1.0; n];
+            assert!((weighted(&scores, &labels, &ones).value.unwrap() - naive).abs() < 1e-12);
         }
     }
 

@@ -16,18 +16,26 @@
 
 pub mod auc;
 pub mod calibration;
+mod curve;
 mod exact;
+mod exposure;
 pub mod gauc;
+mod graded;
 pub mod logloss;
+mod radix;
 mod ranking;
 mod scored;
+mod stream;
 
 pub use auc::Auc;
-pub use calibration::{Calibration, Decile};
+pub use calibration::{Calibration, Decile, Reliability};
+pub use curve::{BestF1, Confusion, Curve};
 pub use gauc::Gauc;
-pub use logloss::LogLoss;
+pub use graded::{GradedNdcg, Ties};
+pub use logloss::{LogLoss, LossSums};
 pub use ranking::RankingMetrics;
-pub use scored::{Scored, ScoredReport};
+pub use scored::{Curves, Scored, ScoredReport};
+pub use stream::{Bins, StreamAuc, WindowAuc, WindowMean};
 
 /// A label above this is positive.
 const POSITIVE: f32 = 0.5;

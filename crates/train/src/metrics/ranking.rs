@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::exact::UnitSum;
+use super::exposure::{Exposure, Popularity};
 
 /// Sums metrics of ranked lists over users, for several cut-offs K at once.
 ///
@@ -15,8 +16,13 @@ use super::exact::UnitSum;
 /// | `hit_rate@K` | 1 if there is a hit |
 /// | `ndcg@K` | Σ over hits 1/log₂(position + 1), divided by the same sum over positions 1 to min(\|T\|, K) (Järvelin and Kekäläinen 2002, binary gains) |
 /// | `mrr@K` | 1 / position of the first hit, 0 without one |
+/// | `map@K` | Σ over hits (hits so far / position), divided by min(\|T\|, K) |
 /// | `coverage@K` | not per user: share of the catalogue that is in anybody's first K |
+/// | `gini@K` | not per user: how unevenly the first K are spread over the catalogue, 0 even, towards 1 all on one item |
+/// | `novelty@K` | per place shown: −log₂ of the item's share of past interactions, one added to each item's |
+/// | `tail_share@K` | per place shown: 1 if the item is not among the fewest that hold 80 % of past interactions |
 ///
+/// Coverage and Gini need a catalogue, novelty and tail share its past interactions.
 /// Means go over users with a true item; users without one are counted by [`Self::users_without_truth`] and add to
 /// nothing. An item that a list holds twice counts at its first position; the second one is a miss. Sums are exact,
 /// so that merging in any order gives the same numbers.
@@ -30,6 +36,7 @@ pub struct RankingMetrics {
     /// Sums of `discounts` over the first 0, 1, … positions.
     ideal: Vec<f64>,
     catalogue: usize,
+    popularity: Option<Popularity>,
     users: u64,
     users_without_truth: u64,
     /// Scratch: the user's true items, sorted, and which were met.
@@ -44,8 +51,8 @@ struct Sums {
     hit_rate: UnitSum,
     ndcg: UnitSum,
     mrr: UnitSum,
-    /// One bit per catalogue item.
-    shown: Vec<u64>,
+    map: UnitSum,
+    exposure: Exposure,
 }
 
 /// What the list up to some position came to.
@@ -53,6 +60,8 @@ struct Sums {
 struct Running {
     hits: usize,
     gain: f64,
+    /// Σ over hits of hits so far / position.
+    precisions: f64,
     first: Option<usize>,
 }
 
@@ -63,7 +72,14 @@ impl RankingMetrics {
         Self::with_catalogue(ks, 0)
     }
 
-    /// The same with coverage of a catalogue of so many items, whose rows are below that number.
+    /// The same with all that concerns the catalogue, whose past interactions are given by row: coverage, Gini, novelty
+    /// and tail share.
+    pub fn with_popularity(ks: &[usize], interactions: &[u32]) -> Self {
+        let popularity = Some(Popularity::new(interactions));
+        Self { popularity, ..Self::with_catalogue(ks, interactions.len()) }
+    }
+
+    /// The same with coverage and Gini of a catalogue of so many items, whose rows are below that number.
     pub fn with_catalogue(ks: &[usize], catalogue: usize) -> Self {
         let mut ks: Vec<usize> = ks.iter().copied().filter(|&k| k > 0).collect();
         ks.sort_unstable();
@@ -75,13 +91,14 @@ impl RankingMetrics {
             ideal.push(ideal.last().copied().unwrap_or(0.0) + discount);
         }
         let sums =
-            ks.iter().map(|_| Sums { shown: vec![0; catalogue.div_ceil(64)], ..Sums::default() }).collect();
+            ks.iter().map(|_| Sums { exposure: Exposure::new(catalogue), ..Sums::default() }).collect();
         Self {
             ks,
             sums,
             discounts,
             ideal,
             catalogue,
+            popularity: None,
             users: 0,
             users_without_truth: 0,
             truth: Vec::new(),
@@ -125,7 +142,7 @@ impl RankingMetrics {
             }
             at = at.max(end);
             self.close(cut, &running);
-            mark(&mut self.sums[cut].shown, &ranked[..end]);
+            self.sums[cut].exposure.add(&ranked[..end]);
         }
     }
 
@@ -135,6 +152,7 @@ impl RankingMetrics {
         if !std::mem::replace(&mut self.met[place], true) {
             running.hits += 1;
             running.gain += self.discounts[position];
+            running.precisions += running.hits as f64 / (position as f64 + 1.0);
             running.first.get_or_insert(position);
         }
     }
@@ -147,6 +165,7 @@ impl RankingMetrics {
         sums.precision.add(running.hits as f64 / k as f64);
         sums.hit_rate.add(if running.hits > 0 { 1.0 } else { 0.0 });
         sums.ndcg.add(running.gain / self.ideal[truths.min(k)]);
+        sums.map.add(running.precisions / truths.min(k) as f64);
         sums.mrr.add(running.first.map_or(0.0, |position| 1.0 / (position as f64 + 1.0)));
     }
 
@@ -156,7 +175,7 @@ impl RankingMetrics {
     /// When they differ: both come from the caller's own code.
     pub fn merge(&mut self, other: &Self) {
         assert!(
-            self.ks == other.ks && self.catalogue == other.catalogue,
+            self.ks == other.ks && self.catalogue == other.catalogue && self.popularity == other.popularity,
             "metrics of different cut-offs or catalogues"
         );
         self.users += other.users;
@@ -167,7 +186,8 @@ impl RankingMetrics {
             mine.hit_rate.merge(theirs.hit_rate);
             mine.ndcg.merge(theirs.ndcg);
             mine.mrr.merge(theirs.mrr);
-            mine.shown.iter_mut().zip(&theirs.shown).for_each(|(a, b)| *a |= b);
+            mine.map.merge(theirs.map);
+            mine.exposure.merge(&theirs.exposure);
         }
     }
 
@@ -184,23 +204,21 @@ impl RankingMetrics {
                 ("hit_rate", sums.hit_rate),
                 ("ndcg", sums.ndcg),
                 ("mrr", sums.mrr),
+                ("map", sums.map),
             ];
             out.extend(means.map(|(name, sum)| (format!("{name}@{k}"), sum.mean(self.users))));
             if self.catalogue > 0 {
-                let shown: u64 = sums.shown.iter().map(|word| u64::from(word.count_ones())).sum();
-                out.insert(format!("coverage@{k}"), shown as f64 / self.catalogue as f64);
+                let popularity = self.popularity.as_ref();
+                let shape = [
+                    ("coverage", Some(sums.exposure.coverage())),
+                    ("gini", sums.exposure.gini()),
+                    ("novelty", popularity.and_then(|p| sums.exposure.novelty(p))),
+                    ("tail_share", popularity.and_then(|p| sums.exposure.tail_share(p))),
+                ];
+                out.extend(shape.into_iter().filter_map(|(name, x)| Some((format!("{name}@{k}"), x?))));
             }
         }
         out
-    }
-}
-
-/// Sets the bits of these items; items beyond the catalogue have none.
-fn mark(shown: &mut [u64], items: &[u32]) {
-    for &item in items {
-        if let Some(word) = shown.get_mut(item as usize / 64) {
-            *word |= 1 << (item % 64);
-        }
     }
 }
 
@@ -256,6 +274,8 @@ mod tests {
             add("hit_rate", f64::from(u8::from(!hits.is_empty())));
             add("ndcg", hits.iter().map(|&i| gain(i)).sum::<f64>() / ideal);
             add("mrr", hits.first().map_or(0.0, |&i| 1.0 / (i as f64 + 1.0)));
+            let precisions = hits.iter().enumerate().map(|(h, &i)| (h as f64 + 1.0) / (i as f64 + 1.0));
+            add("map", precisions.sum::<f64>() / truth.len().min(k) as f64);
         }
         out.insert(format!("coverage@{k}"), shown.len() as f64 / catalogue as f64);
         out
@@ -270,13 +290,14 @@ mod tests {
         };
         let lists: Vec<_> = (0..300).map(|_| (items(40.0), items(9.0))).collect();
         let ks = [1, 5, 20, 50];
-        let mut whole = RankingMetrics::with_catalogue(&ks, 100);
+        let past: Vec<u32> = (0..100).map(|i| 1000 / (i + 1)).collect();
+        let mut whole = RankingMetrics::with_popularity(&ks, &past);
         let mut parts = [whole.clone(), whole.clone(), whole.clone()];
         for (i, (ranked, truth)) in lists.iter().enumerate() {
             whole.add(ranked, truth);
             parts[i % 3].add(ranked, truth);
         }
-        let mut merged = RankingMetrics::with_catalogue(&ks, 100);
+        let mut merged = RankingMetrics::with_popularity(&ks, &past);
         parts.iter().rev().for_each(|part| merged.merge(part));
         assert_eq!(whole.finish(), merged.finish(), "merging is exact");
         assert!(whole.users_without_truth() > 0);
@@ -284,6 +305,9 @@ mod tests {
         for k in ks {
             for (key, value) in naive(&lists, k, 100) {
                 assert!((whole.finish()[&key] - value).abs() < 1e-12, "{key}");
+            }
+            for key in ["gini", "novelty", "tail_share"] {
+                assert!(whole.finish().contains_key(&format!("{key}@{k}")));
             }
         }
     }

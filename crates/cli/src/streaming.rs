@@ -1,0 +1,254 @@
+//! Training a ranker on a stream: rows read once, in order, each batch predicted before it is learned; shared by
+//! `train --stream` and `recipe run`.
+
+use millstream_data::config::{DatasetConfig, Kind};
+use millstream_data::{Direct, DirectFiles, DirectOptions, DirectRows, Prepared, SourceOptions, Split, Use};
+use millstream_models::ModelConfig;
+use millstream_schema::Encoder;
+use millstream_train::config::TrainMode;
+use millstream_train::record::RunRecord;
+use millstream_train::stream::{
+    Numbered, OpenStream, Point, Replay, Sparsity, Stream, StreamOutcome, StreamState,
+};
+use millstream_train::{Error, LATEST, Learner, Setting, TrainConfig, check_streams, checkpoint};
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::progress::Bar;
+use crate::{Failure, Global, output};
+
+/// Where a stream's rows come from.
+pub enum Rows<'a> {
+    /// The training rows of a prepared directory, in its order.
+    Prepared(&'a Prepared),
+    /// The text files of a table, as they are.
+    Raw(Raw),
+}
+
+/// Text files that are read without being prepared.
+#[derive(Clone)]
+pub struct Raw {
+    files: DirectFiles,
+    rows: DirectRows,
+    strict: bool,
+}
+
+impl Raw {
+    /// The training files of a table below `root`; all files where a split would cut them.
+    ///
+    /// # Errors
+    /// The dataset is no plain table, or a feature has to be fitted before; what to do is said.
+    pub fn of(dataset: &DatasetConfig, root: &Path, strict: bool) -> Result<Self, Failure> {
+        const INSTEAD: &str = "prepare it with `data prepare`, and stream that with --prepared";
+        let Some(table) = dataset.dataset.table.as_ref().filter(|_| dataset.dataset.kind == Kind::Table)
+        else {
+            let kind = dataset.dataset.kind.as_str();
+            return Err(format!(
+                "a dataset of kind \"{kind}\" has no rows to stream from its files; {INSTEAD}"
+            )
+            .into());
+        };
+        if table.request.is_some() || table.queries.is_some() {
+            return Err(format!(
+                "[dataset.table]: rows that belong to one request are not kept together in a stream from files; \
+                 {INSTEAD}"
+            )
+            .into());
+        }
+        if dataset.dataset.users.is_some() || dataset.dataset.items.is_some() {
+            return Err(format!(
+                "[dataset.users] and [dataset.items] are not joined in a stream from files; {INSTEAD}"
+            )
+            .into());
+        }
+        let encoder = Encoder::without_fitting(&dataset.schema)
+            .map_err(|e| format!("{e}; or {}", INSTEAD.replace(" it ", " the data ")))?;
+        let folder = dataset.folder(root);
+        let named = if table.all.is_empty() { &table.train } else { &table.all };
+        let paths: Vec<PathBuf> = named.iter().map(|file| folder.join(file)).collect();
+        let rows = DirectRows {
+            encoder: Arc::new(encoder),
+            tasks: dataset.tasks.clone(),
+            group: table.group.clone(),
+        };
+        Ok(Self { files: DirectFiles { paths, format: table.log_format() }, rows, strict })
+    }
+}
+
+impl Rows<'_> {
+    fn encoder(&self) -> &Encoder {
+        match self {
+            Self::Prepared(prepared) => &prepared.encoder,
+            Self::Raw(raw) => &raw.rows.encoder,
+        }
+    }
+
+    fn tasks(&self) -> Vec<String> {
+        match self {
+            Self::Prepared(prepared) => prepared.tasks.clone(),
+            Self::Raw(raw) => raw.rows.tasks.iter().map(|task| task.name().to_owned()).collect(),
+        }
+    }
+
+    /// Where they are read.
+    fn place(&self) -> &Path {
+        match self {
+            Self::Prepared(prepared) => prepared.dir(),
+            Self::Raw(raw) => raw.files.paths.first().map_or(Path::new(""), |path| path.as_path()),
+        }
+    }
+
+    /// Rows in all, where that is known.
+    fn total(&self) -> u64 {
+        match self {
+            Self::Prepared(prepared) => prepared.rows(Split::Train, Use::Rank),
+            Self::Raw(_) => 0,
+        }
+    }
+
+    fn open(&self, batch_size: usize, position: u64) -> Result<Box<dyn Replay>, Error> {
+        match self {
+            Self::Prepared(prepared) => {
+                let options = SourceOptions { batch_size, shuffle: None, skip_batches: position };
+                let source = prepared.source(Split::Train, Use::Rank, options)?;
+                Ok(Box::new(Numbered::new(source, position)))
+            }
+            Self::Raw(raw) => {
+                let options = DirectOptions { batch_size, skip_rows: position, strict: raw.strict };
+                Ok(Box::new(Direct::start(raw.files.clone(), raw.rows.clone(), options)?))
+            }
+        }
+    }
+}
+
+/// One stream to learn.
+pub struct StreamJob<'a> {
+    /// The rows.
+    pub rows: Rows<'a>,
+    /// The model.
+    pub model: &'a ModelConfig,
+    /// Hyperparameters.
+    pub training: &'a TrainConfig,
+    /// Directory of the checkpoints; made if absent.
+    pub dir: &'a Path,
+    /// Go on from the latest checkpoint, if there is one.
+    pub resume: bool,
+    /// A saved model to begin with.
+    pub from: Option<&'a Path>,
+    /// Rows between checkpoints; only at the end when absent.
+    pub checkpoint_every: Option<u64>,
+    /// Rows between points of progressive validation; doubling when absent.
+    pub report_every: Option<u64>,
+}
+
+impl StreamJob<'_> {
+    /// Learns to the end of the rows.
+    pub fn run(&self, global: &Global) -> Result<(Learner, StreamOutcome), Failure> {
+        check_streams(&self.model.name)?;
+        let training = streamed(self.training);
+        let tasks = self.rows.tasks();
+        let setting = Setting {
+            encoder: self.rows.encoder(),
+            tasks: &tasks,
+            model: self.model,
+            training: &training,
+            sampling: None,
+        };
+        let (mut learner, state) = self.begin(&setting)?;
+        let made = !self.dir.exists();
+        std::fs::create_dir_all(self.dir).map_err(|e| format!("{}: {e}", self.dir.display()))?;
+        let title = format!("stream {}", self.model.name);
+        let bar = Bar::new(&title, self.rows.total(), "rows", global.quiet);
+        let headed = Cell::new(false);
+        let report = |point: &Point| {
+            let logloss = output::figure(point.metrics.get("logloss").copied());
+            bar.note(format!("log-loss {logloss}"));
+            if !global.json {
+                print_point(point, !headed.replace(true));
+            }
+        };
+        let rows_of = |batches: u64| batches.saturating_mul(training.batch_size as u64);
+        let progress = |state: &StreamState| bar.at(state.rows);
+        let open: &OpenStream<'_> = &|position| self.rows.open(training.batch_size, position);
+        let stream = Stream {
+            config: &training,
+            open,
+            dir: self.dir,
+            checkpoint_every: self.checkpoint_every.or(training.checkpoint_every.map(rows_of)),
+            report_every: self.report_every,
+            progress: &progress,
+            report: &report,
+        };
+        let outcome = stream.train(&mut learner, state).inspect_err(|_| {
+            // Only an empty folder can be removed so: a stream that never came to a checkpoint leaves nothing.
+            let _ = made.then(|| std::fs::remove_dir(self.dir));
+        })?;
+        RunRecord::new(self.model, &training, &tasks, self.rows.place())
+            .with_stream(&outcome)
+            .save(self.dir)?;
+        let rate = outcome.new_rows as f64 / outcome.seconds.max(1e-9);
+        bar.done(format!("{} rows, {rate:.0} rows/s", outcome.new_rows));
+        if let Some(bad) = outcome.bad.as_ref().filter(|_| !global.quiet) {
+            eprintln!("bad values, replaced by defaults (refuse them with --strict):\n{bad}");
+        }
+        Ok((learner, outcome))
+    }
+
+    fn begin(&self, setting: &Setting<'_>) -> Result<(Learner, Option<StreamState>), Failure> {
+        let latest = self.dir.join(LATEST);
+        if self.resume && latest.exists() {
+            let (learner, state) = checkpoint::load_stream(&latest, setting)?;
+            return Ok((learner, Some(state)));
+        }
+        let mut learner = checkpoint::fresh(setting, self.from)?;
+        if let Rows::Prepared(prepared) = &self.rows {
+            learner.set_negatives_kept(prepared.negatives_kept());
+        }
+        Ok((learner, None))
+    }
+}
+
+/// The hyperparameters of a recipe of epochs for a stream: what goes by epochs and validation plays no part.
+fn streamed(training: &TrainConfig) -> TrainConfig {
+    match training.mode {
+        TrainMode::Stream => training.clone(),
+        TrainMode::Epochs => TrainConfig {
+            mode: TrainMode::Stream,
+            monitor: None,
+            evaluate_every: None,
+            reduce_on_plateau: None,
+            ..training.clone()
+        },
+    }
+}
+
+/// The columns of a point, and their keys.
+const COLUMNS: [(&str, &str); 4] = [
+    ("log-loss", "logloss"),
+    ("auc", "auc"),
+    ("window log-loss", "window.logloss"),
+    ("window auc", "window.auc"),
+];
+
+fn print_point(point: &Point, head: bool) {
+    if head {
+        let names: Vec<String> = COLUMNS.iter().map(|(name, _)| format!("{name:>15}")).collect();
+        output::line(format!("{:>12} {}", "rows", names.join(" ")));
+    }
+    let figures =
+        COLUMNS.iter().map(|(_, key)| format!("{:>15}", output::figure(point.metrics.get(*key).copied())));
+    output::line(format!("{:>12} {}", point.rows, figures.collect::<Vec<_>>().join(" ")));
+}
+
+/// What became of the weights, in one line.
+pub fn sparsity_line(s: &Sparsity) -> String {
+    format!(
+        "{} of {} weights are zero ({:.1} %); {} of {} rows are exported",
+        s.zeros,
+        s.weights,
+        100.0 * s.share,
+        s.rows_kept,
+        s.rows
+    )
+}

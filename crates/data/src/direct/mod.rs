@@ -1,0 +1,291 @@
+//! Text straight to batches: a table's files read once, in order, without being prepared first.
+//!
+//! What a stream is learned from. A thread reads and cuts the files into pieces of whole rows; the pieces are split, hashed
+//! and turned into columns side by side, and handed out in order, while the caller learns from those before. No cell is
+//! copied. Keys and values are those that the [`Encoder`] gives for the same cells.
+//!
+//! Delimited text with categorical and numeric features takes this road; other formats and other kinds of feature go
+//! through frames and the [`Assembler`](millstream_schema::Assembler), to the same batches.
+
+mod frames;
+mod parse;
+mod plan;
+mod split;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use millstream_schema::ids::NO_ROW;
+use millstream_schema::{BadValues, Batch, BatchSource, Encoder, Policy};
+use rayon::prelude::*;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::Error;
+use crate::config::Task;
+use crate::logs::{self, FrameReader, LogFormat, Piece, Pieces};
+use crate::source::schema_error;
+use frames::Framer;
+use plan::Plan;
+
+/// Which files are read, and how they are laid out. Later files go on where earlier ones end.
+#[derive(Debug, Clone)]
+pub struct DirectFiles {
+    /// Read in this order.
+    pub paths: Vec<PathBuf>,
+    /// The same for all.
+    pub format: LogFormat,
+}
+
+/// What becomes of a row.
+#[derive(Debug, Clone)]
+pub struct DirectRows {
+    /// Makes the columns. [`Encoder::without_fitting`] gives one for features that need no data beforehand.
+    pub encoder: Arc<Encoder>,
+    /// Label columns.
+    pub tasks: Vec<Task>,
+    /// Column whose value says whom a row belongs to, for metrics by user. Groups are numbered by a hash of 32 bits, so that
+    /// a number means the same value whenever reading starts; of 100,000 groups about one pair falls together.
+    pub group: Option<String>,
+}
+
+/// How rows are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DirectOptions {
+    /// Rows of the files per batch, above 0. A batch is smaller where a task drops rows, and at the end.
+    pub batch_size: usize,
+    /// Rows left out at the start: those that a killed run had done, by [`Direct::position`].
+    pub skip_rows: u64,
+    /// Refuse bad feature values with file and line, instead of counting them.
+    pub strict: bool,
+}
+
+impl Default for DirectOptions {
+    fn default() -> Self {
+        Self { batch_size: 1024, skip_rows: 0, strict: false }
+    }
+}
+
+/// Batches of one pass over text files.
+pub struct Direct {
+    receiver: Option<Receiver<Message>>,
+    thread: Option<JoinHandle<()>>,
+    bad: BadValues,
+    position: u64,
+}
+
+/// What was made of a piece.
+struct Made {
+    batch: Batch,
+    bad: BadValues,
+    /// Rows read, dropped ones counted.
+    rows: u64,
+}
+
+enum Message {
+    Made(Box<Made>),
+    End,
+    Failed(Error),
+}
+
+impl Direct {
+    /// Starts reading. A thread does; what it meets is told by [`BatchSource::next_batch`].
+    ///
+    /// # Errors
+    /// Batch size 0, no file, or no thread to be had.
+    pub fn start(files: DirectFiles, rows: DirectRows, options: DirectOptions) -> Result<Self, Error> {
+        if options.batch_size == 0 {
+            return Err(Error::config("the batch size must be above 0"));
+        }
+        if files.paths.is_empty() {
+            return Err(Error::config("there is no file to read"));
+        }
+        let wave = 2 * rayon::current_num_threads().max(1);
+        let (sender, receiver) = sync_channel(wave);
+        let work = move || {
+            let last = match read_all(&files, &rows, options, &sender) {
+                Ok(()) => Message::End,
+                Err(e) => Message::Failed(e),
+            };
+            // Nobody listens any more when the source was dropped.
+            let _ = sender.send(last);
+        };
+        let thread = std::thread::Builder::new().name("text".into()).spawn(work);
+        let thread = thread.map_err(|source| Error::Io { path: "a reading thread".into(), source })?;
+        let bad = BadValues::new(policy(options.strict));
+        Ok(Self { receiver: Some(receiver), thread: Some(thread), bad, position: options.skip_rows })
+    }
+
+    /// Rows of the files up to the end of the last batch handed out, those left out at the start included.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Bad values met in the batches handed out.
+    pub fn bad_values(&self) -> &BadValues {
+        &self.bad
+    }
+}
+
+impl BatchSource for Direct {
+    fn next_batch(&mut self) -> Result<Option<Batch>, millstream_schema::Error> {
+        let Some(receiver) = &self.receiver else { return Ok(None) };
+        loop {
+            match receiver.recv() {
+                Ok(Message::Made(made)) => {
+                    self.position += made.rows;
+                    self.bad.merge(&made.bad);
+                    if made.batch.candidates() > 0 {
+                        return Ok(Some(made.batch));
+                    }
+                }
+                Ok(Message::End) => break,
+                Ok(Message::Failed(e)) => {
+                    self.receiver = None;
+                    return Err(schema_error(e));
+                }
+                Err(_) => {
+                    self.receiver = None;
+                    return Err(millstream_schema::Error::Corrupt("the reading thread ended early".into()));
+                }
+            }
+        }
+        self.receiver = None;
+        Ok(None)
+    }
+}
+
+impl Drop for Direct {
+    fn drop(&mut self) {
+        // The thread ends at its next send once nobody listens.
+        self.receiver = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A group's number; an empty cell is a group of no one.
+fn group_number(cell: &str) -> u32 {
+    match cell.trim() {
+        "" => NO_ROW,
+        name => (xxh3_64(name.as_bytes()) % u64::from(NO_ROW)) as u32,
+    }
+}
+
+fn policy(strict: bool) -> Policy {
+    if strict { Policy::Strict } else { Policy::Count }
+}
+
+/// Whether the receiver is still there.
+type Listening = bool;
+
+fn read_all(
+    files: &DirectFiles,
+    rows: &DirectRows,
+    options: DirectOptions,
+    sender: &SyncSender<Message>,
+) -> Result<(), Error> {
+    let mut skip = options.skip_rows;
+    let mut framer = None;
+    for path in &files.paths {
+        let opened = match parse::can(rows) {
+            true => logs::open_rows(path, &files.format)?,
+            false => logs::Rows::Frames(logs::open(path, &files.format)?),
+        };
+        let listening = match opened {
+            logs::Rows::Text(pieces) => read_text(*pieces, rows, (options, &mut skip), sender)?,
+            logs::Rows::Frames(reader) => {
+                if framer.is_none() {
+                    framer = Some(Framer::new(rows, options.strict)?);
+                }
+                let Some(framer) = &framer else { continue };
+                read_frames(reader, framer, (options, &mut skip), sender)?
+            }
+        };
+        if !listening {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn read_text(
+    mut pieces: Pieces,
+    rows: &DirectRows,
+    (options, skip): (DirectOptions, &mut u64),
+    sender: &SyncSender<Message>,
+) -> Result<Listening, Error> {
+    let plan = Plan::new(rows, pieces.names(), pieces.source())?;
+    let layout = pieces.layout().clone();
+    let parser = parse::Parser::new(plan, layout, pieces.source().into(), options.strict);
+    *skip -= pieces.skip(*skip)?;
+    let wave = 2 * rayon::current_num_threads().max(1);
+    loop {
+        let (read, end) = take(wave, || pieces.next(options.batch_size));
+        let made: Vec<Result<Made, Error>> =
+            read.par_iter().map(|piece: &Piece| parser.parse(piece)).collect();
+        if !send_all(made, sender)? {
+            return Ok(false);
+        }
+        // What was read before an error comes first: its own errors are the earlier ones.
+        if let Some(end) = end {
+            return end.map(|()| true);
+        }
+    }
+}
+
+fn read_frames(
+    mut reader: Box<dyn FrameReader>,
+    framer: &Framer<'_>,
+    (options, skip): (DirectOptions, &mut u64),
+    sender: &SyncSender<Message>,
+) -> Result<Listening, Error> {
+    while *skip > 0 {
+        let mut frame = reader.frame();
+        match reader.read(&mut frame, (*skip).min(4096) as usize)? {
+            0 => break,
+            rows => *skip -= rows as u64,
+        }
+    }
+    let wave = 2 * rayon::current_num_threads().max(1);
+    loop {
+        let (frames, end) = take(wave, || {
+            let mut frame = reader.frame();
+            Ok((reader.read(&mut frame, options.batch_size)? > 0).then_some(frame))
+        });
+        let made: Vec<Result<Made, Error>> = frames.par_iter().map(|frame| framer.frame(frame)).collect();
+        if !send_all(made, sender)? {
+            return Ok(false);
+        }
+        if let Some(end) = end {
+            return end.map(|()| true);
+        }
+    }
+}
+
+/// Up to `most` of what `next` gives, and how it ended if it did.
+fn take<T>(
+    most: usize,
+    mut next: impl FnMut() -> Result<Option<T>, Error>,
+) -> (Vec<T>, Option<Result<(), Error>>) {
+    let mut out = Vec::with_capacity(most);
+    while out.len() < most {
+        match next() {
+            Ok(Some(one)) => out.push(one),
+            Ok(None) => return (out, Some(Ok(()))),
+            Err(e) => return (out, Some(Err(e))),
+        }
+    }
+    (out, None)
+}
+
+fn send_all(made: Vec<Result<Made, Error>>, sender: &SyncSender<Message>) -> Result<Listening, Error> {
+    for one in made {
+        if sender.send(Message::Made(Box::new(one?))).is_err() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

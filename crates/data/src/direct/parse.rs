@@ -1,0 +1,210 @@
+//! A piece of text to a batch: cells are looked at where they stand.
+
+use std::sync::Arc;
+
+use millstream_schema::cell::Number;
+use millstream_schema::{BadValues, Batch, Column};
+
+use super::plan::{Plan, Rule, bucket, small_bucket};
+use super::split::Cut;
+use super::{DirectRows, Made, group_number, policy};
+use crate::Error;
+use crate::logs::{Layout, Piece};
+use crate::prepare::label;
+
+/// Whether all features are of kinds that are made of one cell each.
+pub(super) fn can(rows: &DirectRows) -> bool {
+    rows.encoder.fields().iter().all(|field| rows.encoder.cell(field.feature).is_some())
+}
+
+/// Makes batches of one file's pieces.
+pub(super) struct Parser<'a> {
+    plan: Plan<'a>,
+    layout: Layout,
+    source: Arc<str>,
+    strict: bool,
+}
+
+impl<'a> Parser<'a> {
+    pub(super) fn new(plan: Plan<'a>, layout: Layout, source: Arc<str>, strict: bool) -> Self {
+        Self { plan, layout, source, strict }
+    }
+
+    fn place(&self, line: u64) -> String {
+        format!("{}:{line}", self.source)
+    }
+
+    /// # Errors
+    /// A row of another width, a label that is none, or with `strict` a bad value, with file and line.
+    pub(super) fn parse(&self, piece: &Piece) -> Result<Made, Error> {
+        let mut builder = Builder::new(self, piece.rows);
+        match self.layout.byte().filter(|b| *b < 0x80 && !piece.quotes) {
+            Some(byte) => self.quick(piece, byte, &mut builder)?,
+            None => self.layout.each_row(piece, &|line| self.place(line), &mut |cells, line| {
+                builder.row(line, |i| cells[i])
+            })?,
+        }
+        Ok(builder.finish(piece.rows as u64))
+    }
+
+    /// Rows without quotes, cut at one byte.
+    fn quick(&self, piece: &Piece, byte: u8, builder: &mut Builder<'_>) -> Result<(), Error> {
+        let text = piece.text.as_str();
+        let cut = Cut::new(text.as_bytes(), byte);
+        let (mut at, mut start) = (0, 0);
+        for (&next, line) in cut.rows.iter().zip(piece.line..) {
+            let row = Row { text, start, ends: &cut.ends[at..next as usize] };
+            (at, start) = (next as usize, row.end() + 1);
+            if row.ends.len() == self.layout.width() && !row.is_empty() {
+                builder.row(line, |i| row.cell(i))?;
+            } else if !self.layout.is_blank(row.line()) {
+                self.layout.check_width(row.ends.len(), row.line(), || self.place(line))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The cells of a line by their ends, the line's own being the last.
+struct Row<'a> {
+    text: &'a str,
+    start: usize,
+    ends: &'a [u32],
+}
+
+impl<'a> Row<'a> {
+    #[inline]
+    fn end(&self) -> usize {
+        self.ends.last().map_or(self.start, |&end| end as usize)
+    }
+
+    fn line(&self) -> &'a str {
+        let line = &self.text[self.start..self.end()];
+        line.strip_suffix('\r').unwrap_or(line)
+    }
+
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.ends.len() == 1 && self.line().is_empty()
+    }
+
+    #[inline]
+    fn cell(&self, i: usize) -> &'a str {
+        let start = if i == 0 { self.start } else { self.ends[i - 1] as usize + 1 };
+        let cell = &self.text[start..self.ends[i] as usize];
+        if i + 1 == self.ends.len() { cell.strip_suffix('\r').unwrap_or(cell) } else { cell }
+    }
+}
+
+/// A field's column in the making.
+enum Out {
+    Keys(Vec<u64>),
+    Values(Vec<f32>),
+}
+
+/// A batch in the making.
+struct Builder<'a> {
+    parser: &'a Parser<'a>,
+    columns: Vec<Out>,
+    labels: Vec<f32>,
+    groups: Vec<u32>,
+    bad: BadValues,
+}
+
+impl<'a> Builder<'a> {
+    fn new(parser: &'a Parser<'a>, rows: usize) -> Self {
+        let column = |rule: &Rule<'_>| match rule {
+            Rule::Value(_) => Out::Values(Vec::with_capacity(rows)),
+            _ => Out::Keys(Vec::with_capacity(rows)),
+        };
+        Self {
+            parser,
+            columns: parser.plan.fields.iter().map(|f| column(&f.rule)).collect(),
+            labels: Vec::with_capacity(rows * parser.plan.tasks.len()),
+            groups: Vec::with_capacity(rows),
+            bad: BadValues::new(policy(parser.strict)),
+        }
+    }
+
+    #[inline]
+    fn row<'t>(&mut self, line: u64, cell: impl Fn(usize) -> &'t str) -> Result<(), Error> {
+        let plan = &self.parser.plan;
+        let before = self.labels.len();
+        for &(task, at) in &plan.tasks {
+            match label(task, cell(at)) {
+                Ok(Some(label)) => self.labels.push(label),
+                Ok(None) => {
+                    self.labels.truncate(before);
+                    return Ok(());
+                }
+                Err(reason) => return Err(self.bad_label(task, line, &reason)),
+            }
+        }
+        for (field, out) in plan.fields.iter().zip(&mut self.columns) {
+            let text = cell(field.at);
+            match (&field.rule, out) {
+                (Rule::Category(rule), Out::Keys(keys)) => keys.push(rule.key(text)),
+                (Rule::Bucket(rule, small), Out::Keys(keys)) => {
+                    if let Some(key) = small_bucket(small, text) {
+                        keys.push(key);
+                        continue;
+                    }
+                    let x = number(rule, text, &mut self.bad, || (self.parser.place(line), field.column))?;
+                    keys.push(bucket(rule, small, x));
+                }
+                (Rule::Value(rule), Out::Values(values)) => {
+                    let x = number(rule, text, &mut self.bad, || (self.parser.place(line), field.column))?;
+                    values.push(rule.value(x.unwrap_or(rule.default())));
+                }
+                _ => {}
+            }
+        }
+        self.groups.push(plan.group.map_or(millstream_schema::ids::NO_ROW, |at| group_number(cell(at))));
+        Ok(())
+    }
+
+    fn bad_label(&self, task: &crate::config::Task, line: u64, reason: &str) -> Error {
+        let column = match task {
+            crate::config::Task::Column { column, .. } => column,
+            _ => task.name(),
+        };
+        Error::input(self.parser.place(line), format!("label column `{column}`: {reason}"))
+    }
+
+    fn finish(self, rows: u64) -> Made {
+        let n = self.groups.len();
+        let column = |out| match out {
+            Out::Keys(keys) => Column::Key(keys),
+            Out::Values(values) => Column::Dense { width: 1, values },
+        };
+        let batch = Batch {
+            requests: n,
+            candidate_request: (0..n as u32).collect(),
+            columns: self.columns.into_iter().map(column).collect(),
+            labels: self.labels,
+            tasks: self.parser.plan.tasks.len(),
+            weights: Vec::new(),
+            group: self.groups,
+            item: Vec::new(),
+        };
+        Made { batch, bad: self.bad, rows }
+    }
+}
+
+/// The number in a cell; a bad one is the default, and counted or refused.
+#[inline]
+fn number<'a>(
+    rule: &Number<'_>,
+    text: &str,
+    bad: &mut BadValues,
+    place: impl Fn() -> (String, &'a str),
+) -> Result<Option<f64>, Error> {
+    match rule.number(text) {
+        Ok(x) => Ok(x),
+        Err(reason) => {
+            let (_, column) = place();
+            bad.add_at(|| place().0, column, &reason)?;
+            Ok(Some(rule.default()))
+        }
+    }
+}

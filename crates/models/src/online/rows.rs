@@ -1,0 +1,301 @@
+//! The rows that one example takes from tables of one width, and the numbers it has instead of rows.
+
+use millstream_nn::kernels::{self, AdaGradStep};
+use millstream_nn::{Optimiser, ParamId, Params};
+use millstream_schema::{Batch, Column, Field, Pool, Rows, Shape};
+use millstream_store::{Place, RowOptim, Store, TableMut};
+use rayon::prelude::*;
+
+use crate::Error;
+
+/// One table per field (or a projection, for numbers), all of one width.
+pub(super) struct Part {
+    pub(super) dim: usize,
+    pub(super) terms: Vec<Term>,
+    /// Whether an example may meet a row twice: by lists, or by fields that share a table.
+    repeats: bool,
+}
+
+/// One field of a part.
+pub(super) struct Term {
+    pub(super) field: usize,
+    rows: Rows,
+    pool: Pool,
+    pub(super) source: Source,
+}
+
+/// Where a field's vectors come from.
+pub(super) enum Source {
+    /// Rows of a table, found for the batch at hand.
+    Table(Located),
+    /// A projection `[D, width]`.
+    Numbers(ParamId),
+}
+
+/// A table, by its place in the store, and the places of the batch's keys there.
+pub(super) struct Located {
+    pub(super) table: usize,
+    pub(super) optim: RowOptim,
+    pub(super) l2: f32,
+    pub(super) places: Vec<Place>,
+}
+
+/// What is changed while learning, beside the rows.
+pub(super) struct Dense<'a> {
+    pub(super) params: &'a mut Params,
+    pub(super) optimiser: &'a mut Optimiser,
+    /// Factor of the rows' learning rates.
+    pub(super) scale: f32,
+}
+
+impl Part {
+    /// The tables `space/suffix` and weights `field/suffix` of the chosen fields.
+    pub(super) fn new(
+        (fields, chosen): (&[Field], &[usize]),
+        suffix: &str,
+        dim: usize,
+        (params, store): (&Params, &Store),
+    ) -> Result<Self, Error> {
+        let term = |&at: &usize| {
+            let field = &fields[at];
+            let source = source(field, suffix, dim, (params, store))?;
+            Ok(Term { field: at, rows: field.rows, pool: field.pool, source })
+        };
+        let terms: Vec<Term> = chosen.iter().map(term).collect::<Result<_, Error>>()?;
+        let lists = chosen.iter().any(|&at| fields[at].shape == Shape::Keys);
+        let mut tables: Vec<usize> = terms.iter().filter_map(Term::table).collect();
+        tables.sort_unstable();
+        let shared = tables.windows(2).any(|pair| pair[0] == pair[1]);
+        Ok(Self { dim, terms, repeats: lists || shared })
+    }
+
+    /// Whether each field has one row, from a table of its own.
+    pub(super) fn is_plain(&self) -> bool {
+        !self.repeats && self.terms.iter().all(|term| term.table().is_some())
+    }
+
+    /// Writes the fields' vectors of candidate `n` to `out` `[F, D]`: rows, pooled where there are several, and
+    /// projected numbers.
+    pub(super) fn gather(
+        &self,
+        (batch, n): (&Batch, usize),
+        (tables, params): (&[TableMut<'_>], &Params),
+        out: &mut [f32],
+    ) {
+        for (term, out) in self.terms.iter().zip(out.chunks_exact_mut(self.dim)) {
+            let at = term.row(batch, n);
+            match (&term.source, &batch.columns[term.field]) {
+                (Source::Table(from), Column::Key(_)) => copy(&tables[from.table], from.places[at], out),
+                (Source::Table(from), Column::Keys { .. }) => {
+                    out.fill(0.0);
+                    for (e, x) in term.bag(batch, at) {
+                        let row = tables[from.table].peek(from.places[e]);
+                        out.iter_mut().zip(row).for_each(|(o, w)| *o += x * w);
+                    }
+                }
+                (Source::Numbers(id), Column::Dense { width, values }) => {
+                    let x = &values[at * width..(at + 1) * width];
+                    let weights = params.values(*id).chunks_exact(*width);
+                    out.iter_mut()
+                        .zip(weights)
+                        .for_each(|(o, w)| *o = w.iter().zip(x).map(|(w, x)| w * x).sum());
+                }
+                _ => out.fill(0.0),
+            }
+        }
+    }
+
+    /// Asks for the rows of candidate `n`.
+    pub(super) fn prefetch(&self, (batch, n): (&Batch, usize), tables: &[TableMut<'_>]) {
+        for term in &self.terms {
+            if let (Source::Table(from), Column::Key(_)) = (&term.source, &batch.columns[term.field]) {
+                tables[from.table].prefetch(from.places[term.row(batch, n)]);
+            }
+        }
+    }
+
+    /// One update of everything that candidate `n`'s vectors were made from. `slope(f, out)` gives the gradient of field
+    /// f's vector `[D]`. A row that was met twice takes the sum of its gradients, once.
+    #[inline(always)]
+    pub(super) fn learn(
+        &self,
+        (batch, n): (&Batch, usize),
+        tables: &mut [TableMut<'_>],
+        dense: &mut Dense<'_>,
+        mut slope: impl FnMut(usize, &mut [f32]),
+    ) {
+        let mut grad = vec![0.0; self.dim];
+        let mut sums: Vec<Sum<'_>> = Vec::new();
+        for (f, term) in self.terms.iter().enumerate() {
+            let at = term.row(batch, n);
+            slope(f, &mut grad);
+            match (&term.source, &batch.columns[term.field]) {
+                (Source::Table(from), Column::Key(_)) if !self.repeats => {
+                    from.update(&mut tables[from.table], from.places[at], &grad, dense.scale);
+                }
+                (Source::Table(from), Column::Key(_)) => add(&mut sums, from, from.places[at], (1.0, &grad)),
+                (Source::Table(from), Column::Keys { .. }) => {
+                    for (e, x) in term.bag(batch, at) {
+                        add(&mut sums, from, from.places[e], (x, &grad));
+                    }
+                }
+                (Source::Numbers(id), Column::Dense { width, values }) => {
+                    let x = &values[at * width..(at + 1) * width];
+                    let outer: Vec<f32> = grad.iter().flat_map(|g| x.iter().map(move |x| g * x)).collect();
+                    dense.optimiser.step_one(dense.params, *id, &outer);
+                }
+                _ => {}
+            }
+        }
+        for sum in sums {
+            sum.from.update(&mut tables[sum.from.table], sum.place, &sum.grad, dense.scale);
+        }
+    }
+
+    /// ‖x‖² of candidate `n`: a key counts as 1, the keys of a list by their weights, a number as itself.
+    pub(super) fn square(&self, batch: &Batch, n: usize) -> f32 {
+        let of = |term: &Term| {
+            let at = term.row(batch, n);
+            match &batch.columns[term.field] {
+                Column::Key(_) => 1.0,
+                Column::Keys { .. } => term.bag(batch, at).map(|(_, x)| x * x).sum(),
+                Column::Dense { width, values } => {
+                    values[at * width..(at + 1) * width].iter().map(|v| v * v).sum()
+                }
+            }
+        };
+        self.terms.iter().map(of).sum()
+    }
+}
+
+impl Term {
+    pub(super) fn table(&self) -> Option<usize> {
+        match &self.source {
+            Source::Table(from) => Some(from.table),
+            Source::Numbers(_) => None,
+        }
+    }
+
+    /// The field's row for candidate `n`.
+    #[inline]
+    pub(super) fn row(&self, batch: &Batch, n: usize) -> usize {
+        match self.rows {
+            Rows::Request => batch.candidate_request[n] as usize,
+            Rows::Candidate => n,
+        }
+    }
+
+    /// Places of a list's keys and the weight that each has in the pooled vector.
+    fn bag<'b>(&self, batch: &'b Batch, row: usize) -> impl Iterator<Item = (usize, f32)> + use<'b> {
+        let (range, weights) = match &batch.columns[self.field] {
+            Column::Keys { offsets, weights, .. } => {
+                (offsets[row] as usize..offsets[row + 1] as usize, weights.as_deref())
+            }
+            _ => (0..0, None),
+        };
+        let scale = match (self.pool, weights) {
+            (Pool::Sum, _) => 1.0,
+            (Pool::Mean, None) => 1.0 / range.len().max(1) as f32,
+            (Pool::Mean, Some(w)) => {
+                let sum: f32 = w[range.clone()].iter().sum();
+                if sum > 0.0 { 1.0 / sum } else { 0.0 }
+            }
+        };
+        range.map(move |e| (e, scale * weights.map_or(1.0, |w| w[e])))
+    }
+}
+
+impl Located {
+    /// One step of a row under its table's rule.
+    #[inline(always)]
+    fn update(&self, table: &mut TableMut<'_>, place: Place, grad: &[f32], scale: f32) {
+        match self.optim {
+            RowOptim::AdaGrad { lr, eps, .. } if place.is_some() => {
+                let (w, a) = table.row(place).split_at_mut(grad.len());
+                let step = AdaGradStep { lr: lr * scale, eps, l2: self.l2 };
+                kernels::vectorised(|| kernels::adagrad(w, a, grad, step));
+            }
+            _ => table.update(place, grad),
+        }
+    }
+}
+
+/// Below so many keys of a batch threads cost more than they bring.
+const PARALLEL: usize = 4096;
+
+/// What is to be found in one table.
+struct Search<'s, 't> {
+    table: &'s mut TableMut<'t>,
+    wanted: Vec<(&'s [u64], &'s mut Vec<Place>)>,
+}
+
+/// Finds the rows of all keys of a batch, those of several tables side by side.
+pub(super) fn locate(parts: Vec<&mut Part>, batch: &Batch, tables: &mut [TableMut<'_>]) -> Result<(), Error> {
+    let mut searches: Vec<Search<'_, '_>> =
+        tables.iter_mut().map(|table| Search { table, wanted: Vec::new() }).collect();
+    let mut count = 0;
+    for term in parts.into_iter().flat_map(|part| &mut part.terms) {
+        let Source::Table(to) = &mut term.source else { continue };
+        let keys: &[u64] = match &batch.columns[term.field] {
+            Column::Key(keys) | Column::Keys { keys, .. } => keys,
+            Column::Dense { .. } => &[],
+        };
+        count += keys.len();
+        searches[to.table].wanted.push((keys, &mut to.places));
+    }
+    let one = |search: &mut Search<'_, '_>| {
+        search.wanted.iter_mut().try_for_each(|(keys, places)| search.table.locate(keys, places))
+    };
+    match count < PARALLEL {
+        true => searches.iter_mut().try_for_each(one)?,
+        false => searches.par_iter_mut().try_for_each(one)?,
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn copy(table: &TableMut<'_>, place: Place, out: &mut [f32]) {
+    match table.peek(place).get(..out.len()) {
+        Some(row) => out.copy_from_slice(row),
+        None => out.fill(0.0),
+    }
+}
+
+/// The gradients of a row that an example may meet twice.
+struct Sum<'a> {
+    from: &'a Located,
+    place: Place,
+    grad: Vec<f32>,
+}
+
+/// Adds x · grad to the sum of a row's gradients.
+fn add<'a>(sums: &mut Vec<Sum<'a>>, from: &'a Located, place: Place, (x, grad): (f32, &[f32])) {
+    match sums.iter_mut().find(|sum| sum.from.table == from.table && sum.place == place) {
+        Some(sum) => sum.grad.iter_mut().zip(grad).for_each(|(s, g)| *s += x * g),
+        None => sums.push(Sum { from, place, grad: grad.iter().map(|g| x * g).collect() }),
+    }
+}
+
+fn source(
+    field: &Field,
+    suffix: &str,
+    dim: usize,
+    (params, store): (&Params, &Store),
+) -> Result<Source, Error> {
+    if matches!(field.shape, Shape::Dense(_)) {
+        let name = format!("{}/{suffix}", field.name);
+        let id = params.find(&name);
+        return id
+            .map(Source::Numbers)
+            .ok_or_else(|| Error::Corrupt(format!("the model has no weight `{name}`")));
+    }
+    let name = format!("{}/{suffix}", field.space.as_deref().unwrap_or_default());
+    let id = store.table(&name)?;
+    let found = store.tables().enumerate().find(|(_, (table, _))| *table == id);
+    match found {
+        Some((table, (_, config))) if config.dim == dim => {
+            Ok(Source::Table(Located { table, optim: config.optim, l2: config.l2, places: Vec::new() }))
+        }
+        _ => Err(Error::Corrupt(format!("table `{name}` is not {dim} wide"))),
+    }
+}

@@ -1,0 +1,207 @@
+//! Loops over the few weights of one example, for learners that take one example at a time: no tape, no threads.
+//!
+//! Each is plain code that the compiler vectorises; run them inside [`vectorised`], and it does so for the widest registers
+//! that the processor has. The results are the same bits everywhere.
+
+pub use crate::chunks::vectorised;
+
+/// Lanes of the running sums: one AVX2 register, whatever the processor.
+const LANES: usize = 8;
+
+/// Constants of element-wise AdaGrad.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdaGradStep {
+    /// Learning rate.
+    pub lr: f32,
+    /// Added to the root.
+    pub eps: f32,
+    /// L2 penalty, added to the gradient.
+    pub l2: f32,
+}
+
+/// Constants of FTRL-Proximal.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FtrlStep {
+    /// 1 / α.
+    pub rate: f32,
+    /// β.
+    pub beta: f32,
+    /// λ₁.
+    pub l1: f32,
+    /// λ₂.
+    pub ridge: f32,
+    /// L2 penalty, added to the gradient.
+    pub l2: f32,
+}
+
+/// Duchi et al. 2011: a += g², w −= lr g / (√a + eps). All slices of one length.
+#[inline(always)]
+pub fn adagrad(w: &mut [f32], a: &mut [f32], g: &[f32], step: AdaGradStep) {
+    for ((w, a), &g) in w.iter_mut().zip(a).zip(g) {
+        let g = g + step.l2 * *w;
+        *a += g * g;
+        *w -= step.lr * g / (a.sqrt() + step.eps);
+    }
+}
+
+/// McMahan et al. 2013, algorithm 1, as the embedding store has it. All slices of one length.
+#[inline(always)]
+pub fn ftrl(w: &mut [f32], (z, n): (&mut [f32], &mut [f32]), g: &[f32], step: FtrlStep) {
+    for (((w, z), n), &g) in w.iter_mut().zip(z).zip(n).zip(g) {
+        let g = g + step.l2 * *w;
+        let squares = *n + g * g;
+        let root = squares.sqrt();
+        // √(n + g²) − √n without its cancellation; the tiny term is for g = n = 0.
+        let sigma = g * g / (root + n.sqrt() + f32::MIN_POSITIVE) * step.rate;
+        *z += g - sigma * *w;
+        *n = squares;
+        let shrunk = (z.abs() - step.l1).max(0.0).copysign(*z);
+        let slope = (step.beta + root) * step.rate + step.ridge;
+        // Adding zero makes −0.0 a plain zero.
+        *w = if slope > 0.0 { -shrunk / slope + 0.0 } else { 0.0 };
+    }
+}
+
+/// Σ x.
+#[inline(always)]
+pub fn sum(x: &[f32]) -> f32 {
+    let (blocks, rest) = x.as_chunks::<LANES>();
+    let mut sums = [0.0; LANES];
+    for block in blocks {
+        (0..LANES).for_each(|i| sums[i] += block[i]);
+    }
+    sums.iter().sum::<f32>() + rest.iter().sum::<f32>()
+}
+
+/// ½ Σ_d [(Σᵢ vᵢ)² − Σᵢ vᵢ²] over vectors v `[F, D]` (Rendle 2010); leaves Σᵢ vᵢ in `total` `[D]`.
+#[inline(always)]
+pub fn fm(v: &[f32], total: &mut [f32]) -> f32 {
+    total.fill(0.0);
+    let mut squares = 0.0;
+    for row in v.chunks_exact(total.len()) {
+        total.iter_mut().zip(row).for_each(|(t, v)| *t += v);
+        squares += row.iter().map(|v| v * v).sum::<f32>();
+    }
+    0.5 * (total.iter().map(|t| t * t).sum::<f32>() - squares)
+}
+
+/// Gradient of [`fm`] for one vector, times `g`: g (Σⱼ vⱼ − v).
+#[inline(always)]
+pub fn fm_slope(v: &[f32], total: &[f32], g: f32, out: &mut [f32]) {
+    for ((o, v), t) in out.iter_mut().zip(v).zip(total) {
+        *o = g * (t - v);
+    }
+}
+
+/// Σ_{i<j} ⟨x[i, j], x[j, i]⟩ over x `[F, F·K]`, whose row i holds field i's vector of width K for each field (Juan et
+/// al. 2016, eq. 4).
+#[inline(always)]
+pub fn ffm(x: &[f32], fields: usize, k: usize) -> f32 {
+    match k {
+        2 => ffm_of::<2>(x, fields),
+        4 => ffm_of::<4>(x, fields),
+        8 => ffm_of::<8>(x, fields),
+        _ => (0..fields).flat_map(|i| (0..i).map(move |j| (i, j))).fold(0.0, |sum, (i, j)| {
+            let (a, b) = (&x[(i * fields + j) * k..][..k], &x[(j * fields + i) * k..][..k]);
+            sum + a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>()
+        }),
+    }
+}
+
+#[inline(always)]
+fn ffm_of<const K: usize>(x: &[f32], fields: usize) -> f32 {
+    let (x, _) = x.as_chunks::<K>();
+    let mut sums = [0.0; K];
+    for i in 1..fields {
+        let row = &x[i * fields..][..i];
+        for (a, b) in row.iter().zip(x[i..].iter().step_by(fields)) {
+            (0..K).for_each(|d| sums[d] += a[d] * b[d]);
+        }
+    }
+    sums.iter().sum()
+}
+
+/// Gradient of [`ffm`] for the row of field `i`, times `g`: g x[j, i] in the columns for field j, 0 in its own.
+#[inline(always)]
+pub fn ffm_slope(x: &[f32], (fields, k): (usize, usize), i: usize, g: f32, out: &mut [f32]) {
+    match k {
+        2 => slope_of::<2>(x, fields, i, g, out),
+        4 => slope_of::<4>(x, fields, i, g, out),
+        8 => slope_of::<8>(x, fields, i, g, out),
+        _ => {
+            for (j, out) in out.chunks_exact_mut(k).enumerate() {
+                let partner = &x[(j * fields + i) * k..][..k];
+                out.iter_mut().zip(partner).for_each(|(o, x)| *o = g * x);
+            }
+        }
+    }
+    out[i * k..(i + 1) * k].fill(0.0);
+}
+
+#[inline(always)]
+fn slope_of<const K: usize>(x: &[f32], fields: usize, i: usize, g: f32, out: &mut [f32]) {
+    let ((x, _), (out, _)) = (x.as_chunks::<K>(), out.as_chunks_mut::<K>());
+    for (out, x) in out.iter_mut().zip(x[i..].iter().step_by(fields)) {
+        (0..K).for_each(|d| out[d] = g * x[d]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(n: usize) -> Vec<f32> {
+        (0..n).map(|i| ((i * 7919 + 13) % 101) as f32 / 101.0 - 0.5).collect()
+    }
+
+    #[test]
+    fn pairs_and_their_slopes_are_those_of_loops_over_all_pairs() {
+        for (fields, k) in [(1, 4), (2, 3), (5, 2), (7, 4), (6, 8), (4, 5)] {
+            let x = numbers(fields * fields * k);
+            let at = |i: usize, j: usize| (i * fields + j) * k;
+            let mut naive = 0.0f64;
+            let mut slopes = vec![0.0f32; x.len()];
+            for i in 0..fields {
+                for j in i + 1..fields {
+                    for d in 0..k {
+                        naive += f64::from(x[at(i, j) + d]) * f64::from(x[at(j, i) + d]);
+                        slopes[at(i, j) + d] += 0.7 * x[at(j, i) + d];
+                        slopes[at(j, i) + d] += 0.7 * x[at(i, j) + d];
+                    }
+                }
+            }
+            assert!((f64::from(ffm(&x, fields, k)) - naive).abs() < 1e-5, "{fields} {k}");
+            for i in 0..fields {
+                let mut out = vec![9.0; fields * k];
+                ffm_slope(&x, (fields, k), i, 0.7, &mut out);
+                assert_eq!(out, slopes[at(i, 0)..at(i + 1, 0)]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_machine_is_the_sum_over_all_pairs() {
+        let (fields, dim) = (6, 5);
+        let v = numbers(fields * dim);
+        let mut naive = 0.0f64;
+        for i in 0..fields {
+            for j in i + 1..fields {
+                naive += (0..dim).map(|d| f64::from(v[i * dim + d]) * f64::from(v[j * dim + d])).sum::<f64>();
+            }
+        }
+        let (mut total, mut slope) = (vec![0.0; dim], vec![0.0; dim]);
+        assert!((f64::from(fm(&v, &mut total)) - naive).abs() < 1e-5);
+        fm_slope(&v[dim..2 * dim], &total, 2.0, &mut slope);
+        for d in 0..dim {
+            let others: f32 = (0..fields).filter(|i| *i != 1).map(|i| v[i * dim + d]).sum();
+            assert!((slope[d] - 2.0 * others).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn sums_are_the_same_with_and_without_wide_registers() {
+        let x = numbers(1003);
+        assert_eq!(vectorised(|| sum(&x)).to_bits(), sum(&x).to_bits());
+        assert!((f64::from(sum(&x)) - x.iter().map(|x| f64::from(*x)).sum::<f64>()).abs() < 1e-4);
+    }
+}

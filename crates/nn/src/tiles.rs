@@ -1,0 +1,281 @@
+//! The inner loops of big matrix products, for processors with AVX2 and FMA and without AVX-512 (those that have it are
+//! served better by the `gemm` crate): tiles of 6 × 16 sums held in registers.
+//!
+//! The right matrix is copied into panels of 16 columns, once for all rows; the left one is read in place where its rows
+//! are contiguous, else copied into panels of 6 rows (Van Zee & van de Geijn 2015, BLIS). An element's sum runs over the
+//! inner axis in an order that depends on its length alone.
+
+#![allow(unsafe_code)]
+#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_variables))]
+
+use crate::buffer::Buffer;
+use crate::product::{Mat, Onto};
+use rayon::prelude::*;
+
+/// Rows of a tile.
+const ROWS: usize = 6;
+/// Columns of a tile.
+const COLS: usize = 16;
+/// Longest stretch of the inner axis summed at once: a panel of the right matrix stays close to the core.
+const DEPTH: usize = 640;
+/// Most rows of the left matrix between two walks over the right one: they stay in the second-level cache.
+const BLOCK: usize = 96;
+/// Rows or columns copied at a time, so that reading and writing both stay within few pages.
+const STRIPE: usize = 8;
+
+/// Whether this processor and these sizes are what the tiles are for.
+pub(crate) fn serve(m: usize, n: usize, k: usize) -> bool {
+    m >= 4 * ROWS && n >= COLS && k >= COLS && m * n * k >= 1 << 17 && supported()
+}
+
+#[cfg(target_arch = "x86_64")]
+fn supported() -> bool {
+    is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
+        && !is_x86_feature_detected!("avx512f")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn supported() -> bool {
+    false
+}
+
+/// `out = a b` or `out += a b`, row-major `[a.rows, b.cols]`, then `finish(first row, rows)` for each block of rows while it is
+/// still in the cache; on all threads if `parallel`. The caller has checked the sizes and asked [`serve`].
+pub(crate) fn product(
+    out: &mut [f32],
+    (a, b): (Mat<'_>, Mat<'_>),
+    onto: Onto,
+    parallel: bool,
+    finish: impl Fn(usize, &mut [f32]) + Sync,
+) {
+    let (m, n, k) = (a.rows, b.cols, a.cols);
+    let depth = k.div_ceil(k.div_ceil(DEPTH));
+    let mut panels = Buffer::any(n.div_ceil(COLS) * COLS * depth);
+    let waves = m.div_ceil(2 * BLOCK);
+    let block = m.div_ceil(2 * waves).next_multiple_of(ROWS);
+    for from in (0..k).step_by(depth) {
+        let part = Part { a, b, from, depth: depth.min(k - from), add: onto == Onto::Add || from > 0 };
+        let panels = &mut panels[..n.div_ceil(COLS) * COLS * part.depth];
+        let last = from + part.depth == k;
+        let rows = |(c, rows): (usize, &mut [f32]), panels: &[f32]| {
+            part.rows(c * block, rows, panels);
+            if last {
+                finish(c * block, rows);
+            }
+        };
+        if parallel {
+            // A few panels per task.
+            let step = n.div_ceil(COLS).div_ceil(8);
+            let tasks = panels.par_chunks_mut(step * COLS * part.depth).enumerate();
+            tasks.for_each(|(c, panels)| part.pack_right(c * step * COLS, panels));
+            let panels = &*panels;
+            out[..m * n].par_chunks_mut(block * n).enumerate().for_each(|chunk| rows(chunk, panels));
+        } else {
+            part.pack_right(0, panels);
+            let panels = &*panels;
+            out[..m * n].chunks_mut(block * n).enumerate().for_each(|chunk| rows(chunk, panels));
+        }
+    }
+}
+
+/// A stretch of the inner axis of a product.
+struct Part<'a> {
+    a: Mat<'a>,
+    b: Mat<'a>,
+    /// First place on the inner axis.
+    from: usize,
+    depth: usize,
+    add: bool,
+}
+
+impl Part<'_> {
+    /// Copies columns `first ..` of the right matrix into panels `[depth, 16]`, filled up with zeros.
+    fn pack_right(&self, first: usize, panels: &mut [f32]) {
+        let b = self.b;
+        let width = |p: usize| COLS.min(b.cols - first - p * COLS);
+        if b.col_step == 1 {
+            for stripe in (0..self.depth).step_by(STRIPE) {
+                for (p, panel) in panels.chunks_exact_mut(self.depth * COLS).enumerate() {
+                    for l in stripe..(stripe + STRIPE).min(self.depth) {
+                        let at = (self.from + l) * b.row_step + first + p * COLS;
+                        copy_padded(&mut panel[l * COLS..][..COLS], &b.data[at..], width(p));
+                    }
+                }
+            }
+            return;
+        }
+        for (p, panel) in panels.chunks_exact_mut(self.depth * COLS).enumerate() {
+            if width(p) < COLS {
+                panel.fill(0.0);
+            }
+            for stripe in (0..self.depth).step_by(COLS) {
+                for j in 0..width(p) {
+                    let at = (first + p * COLS + j) * b.col_step + self.from + stripe;
+                    let column = &b.data[at..][..COLS.min(self.depth - stripe)];
+                    column.iter().enumerate().for_each(|(l, v)| panel[(stripe + l) * COLS + j] = *v);
+                }
+            }
+        }
+    }
+
+    /// Copies `count` rows of a left matrix that is stored by columns into panels `[depth, 6]`; rows beyond are left as
+    /// they are and never used.
+    fn pack_left(&self, first: usize, count: usize, panels: &mut [f32]) {
+        let a = self.a;
+        for stripe in (0..self.depth).step_by(STRIPE) {
+            for (p, panel) in panels.chunks_exact_mut(self.depth * ROWS).enumerate() {
+                let width = ROWS.min(count - p * ROWS);
+                for l in stripe..(stripe + STRIPE).min(self.depth) {
+                    let from = &a.data[(self.from + l) * a.col_step + first + p * ROWS..];
+                    let to = &mut panel[l * ROWS..][..ROWS];
+                    if width == ROWS {
+                        to.copy_from_slice(&from[..ROWS]);
+                    } else {
+                        to[..width].copy_from_slice(&from[..width]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Rows `first ..` of the output.
+    fn rows(&self, first: usize, out: &mut [f32], panels: &[f32]) {
+        let (n, count) = (self.b.cols, out.len() / self.b.cols);
+        if self.a.col_step == 1 {
+            let a = &self.a.data[first * self.a.row_step + self.from..];
+            let left =
+                Left { data: a, panel_step: ROWS * self.a.row_step, row_step: self.a.row_step, step: 1 };
+            return self.tiles(left, (out, n, count), panels);
+        }
+        let mut packed = Buffer::any(count.next_multiple_of(ROWS) * self.depth);
+        self.pack_left(first, count, &mut packed);
+        let left = Left { data: &packed, panel_step: ROWS * self.depth, row_step: 1, step: ROWS };
+        self.tiles(left, (out, n, count), panels);
+    }
+
+    fn tiles(&self, left: Left<'_>, (out, n, count): (&mut [f32], usize, usize), panels: &[f32]) {
+        for (p, panel) in panels.chunks_exact(self.depth * COLS).enumerate() {
+            let cols = COLS.min(n - p * COLS);
+            for i in (0..count).step_by(ROWS) {
+                let rows = ROWS.min(count - i);
+                let a = &left.data[i / ROWS * left.panel_step..];
+                assert!(a.len() > (rows - 1) * left.row_step + (self.depth - 1) * left.step);
+                let c = &mut out[i * n + p * COLS..];
+                assert!(c.len() >= (rows - 1) * n + cols);
+                let tile = Tile {
+                    depth: self.depth,
+                    steps: (left.row_step, left.step, n),
+                    rows,
+                    cols,
+                    add: self.add,
+                };
+                // SAFETY: `serve` has asked for AVX2 and FMA; the bounds of `a` and `c` are asserted above, `panel`
+                // holds `depth · 16` values.
+                #[cfg(target_arch = "x86_64")]
+                unsafe {
+                    if cols > COLS / 2 {
+                        tile.run::<2>(a.as_ptr(), panel.as_ptr(), c.as_mut_ptr());
+                    } else {
+                        tile.run::<1>(a.as_ptr(), panel.as_ptr(), c.as_mut_ptr());
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn copy_padded(to: &mut [f32], from: &[f32], width: usize) {
+    if width == COLS {
+        to.copy_from_slice(&from[..COLS]);
+    } else {
+        to[..width].copy_from_slice(&from[..width]);
+        to[width..].fill(0.0);
+    }
+}
+
+/// Rows of the left matrix: element (i, l) of panel p is at `p · panel_step + i · row_step + l · step`.
+struct Left<'a> {
+    data: &'a [f32],
+    panel_step: usize,
+    row_step: usize,
+    step: usize,
+}
+
+/// One tile of sums.
+struct Tile {
+    depth: usize,
+    /// Of the left matrix from row to row and along the inner axis; of the output from row to row.
+    steps: (usize, usize, usize),
+    rows: usize,
+    cols: usize,
+    add: bool,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Tile {
+    /// `c (+)= a b` for `V` vectors of 8 columns.
+    ///
+    /// # Safety
+    /// AVX2 and FMA. `a` is readable at `i · steps.0 + l · steps.1` for `i < rows`, `l < depth`; `b` for `depth · 16` values; `c`
+    /// writable at `i · steps.2 + j` for `i < rows`, `j < cols ≤ 8 V`; `rows` is 1 to 6.
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn run<const V: usize>(&self, a: *const f32, b: *const f32, c: *mut f32) {
+        use std::arch::x86_64::{
+            _MM_HINT_T0, _mm_prefetch, _mm256_broadcast_ss, _mm256_fmadd_ps, _mm256_loadu_ps,
+            _mm256_setzero_ps,
+        };
+        let (row_step, step, c_step) = self.steps;
+        // SAFETY: the caller vouches for all places that are read; missing rows repeat the last one.
+        unsafe {
+            for i in 0..self.rows {
+                _mm_prefetch::<_MM_HINT_T0>(c.add(i * c_step).cast());
+            }
+            let rows: [*const f32; ROWS] = std::array::from_fn(|i| a.add(i.min(self.rows - 1) * row_step));
+            let mut sums = [[_mm256_setzero_ps(); V]; ROWS];
+            let (mut b, mut at) = (b, 0);
+            for _ in 0..self.depth {
+                let right: [_; V] = std::array::from_fn(|v| _mm256_loadu_ps(b.add(8 * v)));
+                for (sums, row) in sums.iter_mut().zip(rows) {
+                    let left = _mm256_broadcast_ss(&*row.add(at));
+                    for v in 0..V {
+                        sums[v] = _mm256_fmadd_ps(left, right[v], sums[v]);
+                    }
+                }
+                b = b.add(COLS);
+                at += step;
+            }
+            for (i, sums) in sums.iter().enumerate().take(self.rows) {
+                self.store(sums, c.add(i * c_step));
+            }
+        }
+    }
+
+    /// Writes (or adds) one row of sums.
+    ///
+    /// # Safety
+    /// AVX2; `c` is writable for `cols` values.
+    #[target_feature(enable = "avx2,fma")]
+    #[inline]
+    unsafe fn store<const V: usize>(&self, sums: &[std::arch::x86_64::__m256; V], c: *mut f32) {
+        use std::arch::x86_64::{_mm256_add_ps, _mm256_loadu_ps, _mm256_storeu_ps};
+        // SAFETY: full rows are 8 V values wide; others go by way of an array.
+        unsafe {
+            if self.cols == 8 * V {
+                for (v, &sum) in sums.iter().enumerate() {
+                    let c = c.add(8 * v);
+                    _mm256_storeu_ps(c, if self.add { _mm256_add_ps(sum, _mm256_loadu_ps(c)) } else { sum });
+                }
+                return;
+            }
+            let mut row = [0.0f32; COLS];
+            for (v, &sum) in sums.iter().enumerate() {
+                _mm256_storeu_ps(row.as_mut_ptr().add(8 * v), sum);
+            }
+            for (j, sum) in row.iter().enumerate().take(self.cols) {
+                let c = c.add(j);
+                *c = if self.add { *c + sum } else { *sum };
+            }
+        }
+    }
+}

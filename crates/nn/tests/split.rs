@@ -1,0 +1,114 @@
+//! What belongs to a request is computed once per request in inference, and for every candidate in training: the two must agree.
+
+#![allow(clippy::unwrap_used)] // A test that cannot go on should stop.
+
+use millstream_nn::*;
+use millstream_schema::{Batch, Column, Field, Pool, Rows, Shape};
+
+fn field(name: &str, rows: Rows, shape: Shape) -> Field {
+    let space = (!matches!(shape, Shape::Dense(_))).then(|| name.to_owned());
+    Field { name: name.into(), rows, shape, space, pool: Pool::Mean, size: None, feature: 0 }
+}
+
+/// Request fields before, between and after candidate fields; keys, bags and numbers of both kinds.
+fn fields() -> Vec<Field> {
+    vec![
+        field("user", Rows::Request, Shape::Key),
+        field("item", Rows::Candidate, Shape::Key),
+        field("history", Rows::Request, Shape::Keys),
+        field("age", Rows::Request, Shape::Dense(1)),
+        field("price", Rows::Candidate, Shape::Dense(2)),
+        field("tags", Rows::Candidate, Shape::Keys),
+        field("hour", Rows::Request, Shape::Key),
+    ]
+}
+
+const REQUESTS: usize = 3;
+
+/// Requests with 70, 1 and 49 candidates.
+fn batch() -> Batch {
+    let candidate_request: Vec<u32> = (0..120)
+        .map(|n| {
+            if n < 70 {
+                0
+            } else if n < 71 {
+                1
+            } else {
+                2
+            }
+        })
+        .collect();
+    let n = candidate_request.len();
+    let bags = |rows: usize| Column::Keys {
+        // One, two and three keys in turn.
+        offsets: (0..=rows as u32).map(|r| r / 3 * 6 + [0, 1, 3][r as usize % 3]).collect(),
+        keys: (0..rows as u64 / 3 * 6).map(|k| k * 7 % 23).collect(),
+        weights: None,
+    };
+    Batch {
+        requests: REQUESTS,
+        candidate_request,
+        columns: vec![
+            Column::Key((0..REQUESTS as u64).collect()),
+            Column::Key((0..n as u64).map(|i| i * 13 % 40).collect()),
+            bags(REQUESTS),
+            Column::Dense { width: 1, values: vec![0.3, -1.0, 2.0] },
+            Column::Dense { width: 2, values: (0..2 * n).map(|i| (i % 17) as f32 / 9.0 - 1.0).collect() },
+            bags(n),
+            Column::Key(vec![5, 5, 9]),
+        ],
+        ..Batch::default()
+    }
+}
+
+struct Model {
+    embed: Embed,
+    cross: CrossNet,
+    tower: Mlp,
+    head: Linear,
+}
+
+impl Model {
+    fn new(params: &mut Params, fields: &[Field]) -> Self {
+        let embed =
+            Embed::all(params, fields, &EmbedSpec { init: RowInit::Normal(0.5), ..EmbedSpec::new(4) })
+                .unwrap();
+        let width = embed.fields() * 4;
+        let tower = MlpConfig { hidden: vec![33, 8], ..MlpConfig::default() };
+        Self {
+            cross: CrossNet::new(params, "cross", width, 2).unwrap(),
+            tower: Mlp::new(params, "tower", width, &tower).unwrap(),
+            head: Linear::new(params, "head", width + 8, 1).unwrap(),
+            embed,
+        }
+    }
+
+    fn scores(&self, params: &Params, mode: Mode, fields: &[Field], batch: &Batch) -> Vec<f32> {
+        let lookup = Lookup::plan(fields, batch).unwrap();
+        let rows = |t: &TableSpec| -> Vec<f32> {
+            let keys = lookup.unique(&t.space);
+            let value = |k: u64, d: usize| ((k as usize * 31 + d * 7) % 19) as f32 / 19.0 - 0.5;
+            keys.iter().flat_map(|k| (0..t.dim).map(|d| value(*k, d))).collect()
+        };
+        let rows = params.tables().iter().map(rows).collect();
+        let pass = Pass::new(params, mode, 0);
+        let x = Inputs::new(&pass, fields, batch, lookup.clone(), rows).unwrap();
+        let x0 = self.embed.forward(&pass, &x).flatten();
+        let joined = Tensor::concat(&[&self.cross.forward(&pass, &x0), &self.tower.forward(&pass, &x0)]);
+        self.head.forward(&pass, &joined).to_vec()
+    }
+}
+
+#[test]
+fn request_columns_met_once_per_request_give_the_scores_of_whole_rows() {
+    let (fields, batch) = (fields(), batch());
+    let mut params = Params::new(3);
+    let model = Model::new(&mut params, &fields);
+    let whole = model.scores(&params, Mode::Train, &fields, &batch);
+    let split = model.scores(&params, Mode::Infer, &fields, &batch);
+    assert_eq!(whole.len(), 120);
+    assert!(whole.iter().any(|z| (z - whole[0]).abs() > 1e-3));
+    for (a, b) in whole.iter().zip(&split) {
+        assert!((a - b).abs() < 1e-5 * (1.0 + a.abs()), "{a} and {b}");
+    }
+}

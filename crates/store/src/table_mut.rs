@@ -1,0 +1,200 @@
+use crate::config::{RowType, TableConfig};
+use crate::error::{Error, Result};
+use crate::exclusive::Place;
+use crate::keys::mix;
+use crate::layout::Layout;
+use crate::rules::Rules;
+use crate::shard::Shard;
+use crate::table::{Clock, Stroke, Table, mean_of_rows, read, rebase, shard_of, write};
+use std::sync::RwLock;
+use std::sync::atomic::Ordering;
+
+/// Keys looked up after the buckets of all of them were asked for.
+const BLOCK: usize = 32;
+
+/// One table of an [`Exclusive`](crate::Exclusive).
+#[derive(Debug)]
+pub struct TableMut<'a> {
+    rules: &'a Rules,
+    clock: &'a Clock,
+    mean: &'a RwLock<Vec<f32>>,
+    shards: Vec<&'a mut Shard>,
+    layout: Layout,
+    /// Factor of the learning rate.
+    scale: f32,
+    /// The rule of the coming step, once it was asked for.
+    stroke: Option<Stroke<'a>>,
+    /// The coming step as rows have it.
+    word: u32,
+    /// Stands in for rows that are not there.
+    spare: Vec<f32>,
+}
+
+impl<'a> TableMut<'a> {
+    pub(crate) fn new(table: &'a mut Table, scale: f32) -> Self {
+        let (rules, clock, mean, shards) = table.parts_mut();
+        let (layout, word) = (rules.layout, clock.coming());
+        let spare = vec![0.0; layout.stride()];
+        Self { rules, clock, mean, shards, layout, scale, stroke: None, word, spare }
+    }
+
+    /// The table's configuration.
+    pub fn config(&self) -> &TableConfig {
+        &self.rules.config
+    }
+
+    /// As [`Exclusive::locate`](crate::Exclusive::locate).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn locate(&mut self, keys: &[u64], places: &mut Vec<Place>) -> Result<()> {
+        self.refuse_bf16()?;
+        places.clear();
+        places.reserve(keys.len());
+        self.each_hash(keys, |table, hash, key| {
+            let at = shard_of(hash, table.shards.len());
+            let slot = table.rules.slot(table.shards[at], (hash, key), table.word, true);
+            places.push(Place { shard: at as u32, slot });
+        });
+        if self.rules.config.admission.is_some() {
+            // A key that was let in at a repeat in this very call has its row at every place.
+            for (place, &key) in places.iter_mut().zip(keys).filter(|(place, _)| !place.is_some()) {
+                place.slot = self.shards[place.shard as usize].get(mix(key), key);
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Exclusive::find`](crate::Exclusive::find).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn find(&self, keys: &[u64], places: &mut Vec<Place>) -> Result<()> {
+        self.refuse_bf16()?;
+        places.clear();
+        places.extend(keys.iter().map(|&key| {
+            let hash = mix(key);
+            let at = shard_of(hash, self.shards.len());
+            Place { shard: at as u32, slot: self.shards[at].get(hash, key) }
+        }));
+        Ok(())
+    }
+
+    /// A number of a row's own, for arrays beside the table: numbers are about as many as there are rows. Good as long
+    /// as the place is, which must be that of a row.
+    #[inline]
+    pub fn number(&self, place: Place) -> usize {
+        place.slot as usize * self.shards.len() + place.shard as usize
+    }
+
+    /// As [`Exclusive::prefetch`](crate::Exclusive::prefetch).
+    #[inline]
+    pub fn prefetch(&self, place: Place) {
+        if let Some(shard) = self.shards.get(place.shard as usize) {
+            shard.prefetch_row(place.slot, usize::MAX);
+        }
+    }
+
+    /// As [`Exclusive::row`](crate::Exclusive::row).
+    #[inline]
+    pub fn row(&mut self, place: Place) -> &mut [f32] {
+        let layout = self.layout;
+        let row = self.shards.get_mut(place.shard as usize).and_then(|shard| shard.try_row_mut(place.slot));
+        match row {
+            Some(row) => {
+                layout.touch(row, self.word);
+                &mut row[..layout.live()]
+            }
+            None => spare_row(self.rules, self.mean, &mut self.spare),
+        }
+    }
+
+    /// Two rows at once; `None` when the places are the same or lack a row.
+    #[inline]
+    pub fn pair(&mut self, first: Place, second: Place) -> Option<(&mut [f32], &mut [f32])> {
+        let (layout, word) = (self.layout, self.word);
+        let live = |row: &'_ mut [f32]| layout.touch(row, word);
+        let (a, b) = if first.shard == second.shard {
+            self.shards.get_mut(first.shard as usize)?.pair_mut(first.slot, second.slot)?
+        } else {
+            let at = [first.shard as usize, second.shard as usize];
+            let [a, b] = self.shards.get_disjoint_mut(at).ok()?;
+            (a.try_row_mut(first.slot)?, b.try_row_mut(second.slot)?)
+        };
+        live(a);
+        live(b);
+        Some((&mut a[..layout.live()], &mut b[..layout.live()]))
+    }
+
+    /// As [`Exclusive::peek`](crate::Exclusive::peek).
+    #[inline]
+    pub fn peek(&self, place: Place) -> &[f32] {
+        let row = self.shards.get(place.shard as usize).and_then(|shard| shard.try_row(place.slot));
+        row.map_or(&[], |row| &row[..self.layout.live()])
+    }
+
+    /// As [`Exclusive::update`](crate::Exclusive::update).
+    pub fn update(&mut self, place: Place, grad: &[f32]) {
+        let layout = self.layout;
+        let row = self.shards.get_mut(place.shard as usize).and_then(|shard| shard.try_row_mut(place.slot));
+        if let Some(row) = row.filter(|_| layout.dtype == RowType::F32 && grad.len() == layout.dim) {
+            let (rules, clock, scale) = (self.rules, self.clock, self.scale);
+            let stroke =
+                self.stroke.get_or_insert_with(|| Stroke::new(rules, clock, clock.step() + 1, scale));
+            stroke.apply(row, 0, grad); // only bf16 rows need their key
+        }
+    }
+
+    /// As [`Exclusive::step`](crate::Exclusive::step) for this table alone.
+    #[inline]
+    pub fn step(&mut self) {
+        let step = self.clock.step.load(Ordering::Relaxed) + 1;
+        self.clock.step.store(step, Ordering::Relaxed);
+        if self.clock.is_full(step + 1) {
+            rebase(self.clock, step + 1, self.layout, &mut self.shards);
+        }
+        (self.word, self.stroke) = (self.clock.coming(), None);
+        if self.rules.mean_is_due(step) {
+            let shards: Vec<&Shard> = self.shards.iter().map(|shard| &**shard).collect();
+            *write(self.mean) = mean_of_rows(self.layout, &shards);
+        }
+    }
+
+    /// Calls `visit` with each key and its hash, a block at a time, after the buckets of a block were asked for.
+    fn each_hash(&mut self, keys: &[u64], mut visit: impl FnMut(&mut Self, u64, u64)) {
+        let mut hashes = [0; BLOCK];
+        for keys in keys.chunks(BLOCK) {
+            for (hash, &key) in hashes.iter_mut().zip(keys) {
+                *hash = mix(key);
+                self.shards[shard_of(*hash, self.shards.len())].prefetch_key(*hash);
+            }
+            for (&hash, &key) in hashes.iter().zip(keys) {
+                visit(self, hash, key);
+            }
+        }
+    }
+
+    fn refuse_bf16(&self) -> Result<()> {
+        let TableConfig { name, dtype, .. } = &self.rules.config;
+        if *dtype == RowType::F32 {
+            return Ok(());
+        }
+        Err(Error::Input(format!("table `{name}` holds bf16 weights; rows that change in place must be f32")))
+    }
+}
+
+/// The default row with the state that a new row would have. The key is not known here, so a table
+/// whose default is the initial row answers with that of key 0.
+#[cold]
+fn spare_row<'s>(rules: &Rules, mean: &RwLock<Vec<f32>>, spare: &'s mut [f32]) -> &'s mut [f32] {
+    let layout = rules.layout;
+    let row = &mut spare[..layout.live()];
+    if layout.dtype != RowType::F32 {
+        return &mut [];
+    }
+    row.fill(0.0);
+    let (weights, state) = row.split_at_mut(layout.weights);
+    rules.default_row(0, &read(mean), weights);
+    rules.config.optim.init_state(weights, state);
+    row
+}

@@ -1,0 +1,306 @@
+//! What a `[training]` table says.
+
+mod optimiser;
+
+use millstream_nn::loss::TaskLoss;
+use millstream_nn::{LookAhead, Schedule};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use crate::Error;
+
+pub use optimiser::{AdmissionConfig, DenseConfig, DenseOptimizer, ExpiryConfig, RowOptimizer, RowsConfig};
+
+/// How a model is trained. Every key has a default; an unknown one is an error.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainConfig {
+    /// How the rows are gone through.
+    pub mode: TrainMode,
+    /// What one update is made from.
+    pub updates: Updates,
+    /// Streams: rows of the sliding window of progressive validation.
+    pub window: u64,
+    /// Candidates per step (whole requests are kept together).
+    pub batch_size: usize,
+    /// Passes over the training rows, at most.
+    pub epochs: u32,
+    /// Seeds fresh weights, the order of rows, dropout and sampled negatives.
+    pub seed: u64,
+    /// Optimiser of the dense weights.
+    pub dense: DenseConfig,
+    /// Optimiser of the embedding rows.
+    pub rows: RowsConfig,
+    /// Optimisers of parameter groups, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub groups: BTreeMap<String, GroupConfig>,
+    /// Factor of all learning rates over the steps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
+    /// What rankers are trained for; retrievers have their own.
+    pub loss: TaskLoss,
+    /// Losses of single tasks, by name, in place of `loss`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub losses: BTreeMap<String, TaskLoss>,
+    /// Slow copies of the dense weights that follow the fast ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lookahead: Option<LookAhead>,
+    /// Adversarial moves of the embeddings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fgm: Option<FgmConfig>,
+    /// Dense weights that stay as they are: names, or beginnings of names up to a dot.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub freeze: Vec<String>,
+    /// Whether each epoch begins with fresh embedding rows; dense weights are kept.
+    pub reset_rows_each_epoch: bool,
+    /// All gradients of a step together are scaled down to this norm.
+    pub clip_norm: Option<f32>,
+    /// Metric on the validation split that says which epoch is best, such as `auc` or `recall@50`.
+    pub monitor: Option<String>,
+    /// Evaluations without a better one before training stops.
+    pub patience: u32,
+    /// Factor on both learning rates after each evaluation without a better one.
+    pub reduce_on_plateau: Option<f32>,
+    /// Steps between evaluations; each epoch's end when absent.
+    pub evaluate_every: Option<u64>,
+    /// Steps between checkpoints; each evaluation when absent.
+    pub checkpoint_every: Option<u64>,
+    /// Retrievers: items drawn per step in addition to the batch's own positives.
+    pub negatives: usize,
+    /// Retrievers: negatives are drawn with probability ∝ (positives + 1)^power.
+    pub negative_power: f64,
+    /// Retrievers: what may serve as a negative. Only `sampled` is right; see the error of the other.
+    pub negative_source: NegativeSource,
+    /// Users whose lists are ranked at each validation of a retriever; all when absent.
+    pub validation_users: Option<usize>,
+}
+
+/// Where a retriever's negatives come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NegativeSource {
+    /// The other positives of the batch, and items sampled from the whole catalogue.
+    Sampled,
+    /// Impressions without a click: refused.
+    Exposed,
+}
+
+/// How the rows are gone through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TrainMode {
+    /// So often, in a new order each time, judged on the validation split.
+    #[default]
+    Epochs,
+    /// Once, in the order of the files; every batch is predicted before it is learned.
+    Stream,
+}
+
+/// What one update of the weights is made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Updates {
+    /// The mean gradient of a batch.
+    #[default]
+    Batch,
+    /// Each row by itself, in order; for rankers with a sample-at-a-time kernel.
+    Row,
+}
+
+/// Fast gradient method: a second pass over a batch whose embeddings are moved where the loss rises most
+/// (Miyato et al. 2017).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FgmConfig {
+    /// Length of the move of each table's rows of a batch, above 0.
+    pub epsilon: f32,
+}
+
+/// `[training.groups.NAME]`: optimisers of one parameter group of a model.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GroupConfig {
+    /// Optimiser of its dense weights; that of the others when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dense: Option<DenseConfig>,
+    /// Optimiser of its embedding rows; that of the others when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rows: Option<RowsConfig>,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            mode: TrainMode::Epochs,
+            updates: Updates::Batch,
+            window: 10_000,
+            batch_size: 4096,
+            epochs: 10,
+            seed: 1,
+            dense: DenseConfig::default(),
+            rows: RowsConfig::default(),
+            groups: BTreeMap::new(),
+            schedule: None,
+            loss: TaskLoss::default(),
+            losses: BTreeMap::new(),
+            lookahead: None,
+            fgm: None,
+            freeze: Vec::new(),
+            reset_rows_each_epoch: false,
+            clip_norm: None,
+            monitor: None,
+            patience: 2,
+            reduce_on_plateau: None,
+            evaluate_every: None,
+            checkpoint_every: None,
+            negatives: 512,
+            negative_power: 0.75,
+            negative_source: NegativeSource::Sampled,
+            validation_users: Some(2000),
+        }
+    }
+}
+
+impl TrainConfig {
+    /// Checks ranges.
+    ///
+    /// # Errors
+    /// Names the key and what it must be.
+    pub fn check(&self) -> Result<(), Error> {
+        let rate = |key: &str, x: f32| {
+            if x.is_finite() && x > 0.0 { Ok(()) } else { Err(key_error(key, "a number above 0", x)) }
+        };
+        self.check_optimisers()?;
+        self.check_updates()?;
+        self.check_mode()?;
+        if let Some(fgm) = self.fgm {
+            rate("fgm.epsilon", fgm.epsilon)?;
+        }
+        if let Some(norm) = self.clip_norm {
+            rate("clip_norm", norm)?;
+        }
+        if let Some(factor) = self.reduce_on_plateau
+            && !(factor > 0.0 && factor < 1.0)
+        {
+            return Err(key_error("reduce_on_plateau", "between 0 and 1", factor));
+        }
+        for (key, n) in [
+            ("batch_size", self.batch_size as u64),
+            ("epochs", u64::from(self.epochs)),
+            ("window", self.window),
+        ] {
+            if n == 0 {
+                return Err(key_error(key, "above 0", n));
+            }
+        }
+        for (key, n) in [("evaluate_every", self.evaluate_every), ("checkpoint_every", self.checkpoint_every)]
+        {
+            if n == Some(0) {
+                return Err(key_error(key, "above 0", 0));
+            }
+        }
+        if !(0.0..=2.0).contains(&self.negative_power) {
+            return Err(key_error("negative_power", "between 0 and 2", self.negative_power));
+        }
+        if self.negative_source == NegativeSource::Exposed {
+            return Err(Error::Config(
+                "training.negative_source: exposed-not-clicked rows never train recall: they were already \
+                 chosen for this user, so a retriever taught to reject them unlearns what recall is for; \
+                 use \"sampled\""
+                    .into(),
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_optimisers(&self) -> Result<(), Error> {
+        self.dense.check("dense")?;
+        self.rows.check("rows")?;
+        for (name, group) in &self.groups {
+            if let Some(dense) = &group.dense {
+                dense.check(&format!("groups.{name}.dense"))?;
+            }
+            if let Some(rows) = &group.rows {
+                rows.check(&format!("groups.{name}.rows"))?;
+            }
+            if group.dense.is_none() && group.rows.is_none() {
+                return Err(Error::Config(format!(
+                    "training.groups.{name} says nothing; give it `dense` or `rows`"
+                )));
+            }
+        }
+        let place =
+            |key: String| move |e: millstream_nn::Error| Error::Config(format!("training.{key}: {e}"));
+        self.lookahead.map_or(Ok(()), |l| l.check().map_err(place("lookahead".into())))?;
+        self.schedule.map_or(Ok(()), |s| s.check().map_err(place("schedule".into())))?;
+        self.loss.check().map_err(place("loss".into()))?;
+        self.losses.iter().try_for_each(|(task, loss)| loss.check().map_err(place(format!("losses.{task}"))))
+    }
+
+    /// What goes by epochs or by a validation split says nothing to a stream.
+    fn check_mode(&self) -> Result<(), Error> {
+        if self.mode == TrainMode::Epochs {
+            return Ok(());
+        }
+        let set = [
+            ("monitor", self.monitor.is_some()),
+            ("evaluate_every", self.evaluate_every.is_some()),
+            ("reduce_on_plateau", self.reduce_on_plateau.is_some()),
+            ("reset_rows_each_epoch", self.reset_rows_each_epoch),
+        ];
+        match set.into_iter().find(|(_, set)| *set) {
+            Some((key, _)) => Err(Error::Config(format!(
+                "training.{key} means nothing in mode = \"stream\", which has no epochs and no validation split"
+            ))),
+            None if self.schedule.is_some_and(|s| s.needs_total()) => Err(Error::Config(
+                "training.schedule: where a stream ends is not known beforehand; give `total_steps`".into(),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Updates row by row are plain steps of the optimisers: nothing that works on a whole batch goes with them.
+    fn check_updates(&self) -> Result<(), Error> {
+        if self.updates == Updates::Batch {
+            return Ok(());
+        }
+        let set = [
+            ("loss", self.loss != TaskLoss::default()),
+            ("losses", !self.losses.is_empty()),
+            ("schedule", self.schedule.is_some()),
+            ("reduce_on_plateau", self.reduce_on_plateau.is_some()),
+            ("lookahead", self.lookahead.is_some()),
+            ("fgm", self.fgm.is_some()),
+            ("clip_norm", self.clip_norm.is_some()),
+            ("freeze", !self.freeze.is_empty()),
+        ];
+        match set.into_iter().find(|(_, set)| *set) {
+            Some((key, _)) => Err(Error::Config(format!(
+                "training.{key} works on whole batches and cannot go with updates = \"row\""
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn key_error(key: &str, expected: &str, got: impl std::fmt::Display) -> Error {
+    Error::Config(format!("training.{key} must be {expected}, not {got}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid_and_bad_values_name_their_key() {
+        TrainConfig::default().check().unwrap();
+        let bad = TrainConfig { batch_size: 0, ..TrainConfig::default() };
+        assert_eq!(bad.check().unwrap_err().to_string(), "training.batch_size must be above 0, not 0");
+    }
+
+    #[test]
+    fn exposed_negatives_are_refused_with_the_reason() {
+        let bad = TrainConfig { negative_source: NegativeSource::Exposed, ..TrainConfig::default() };
+        assert!(bad.check().unwrap_err().to_string().contains("never train recall"));
+    }
+}

@@ -1,0 +1,237 @@
+//! The step: one batch forward, backward and into the weights.
+
+use millstream_models::input::Planned;
+use millstream_models::online::Live;
+use millstream_models::ranker::Labels;
+use millstream_models::retriever::Targets;
+use millstream_nn::loss::{Groups, TaskLoss, task_loss};
+use millstream_nn::{Gradients, Inputs, Mode, Pass, Tensor, fgm};
+use millstream_schema::Batch;
+use millstream_store::{Rows, RowsMut};
+
+use crate::fit::fit_of;
+use crate::learner::{Learner, Model};
+use crate::{Error, every_row, metrics, rules};
+
+impl Learner {
+    /// One step on one batch; gives the batch's loss.
+    ///
+    /// A retriever's batch holds R requests, whose positives are the first R candidates in order; candidates
+    /// beyond those are negatives drawn from [`crate::Sampling::negatives`].
+    ///
+    /// # Errors
+    /// The loss or a gradient is not finite, or the batch was made by another encoder.
+    pub fn step(&mut self, batch: &Batch) -> Result<f32, Error> {
+        self.take(batch, None)
+    }
+
+    /// Predicts, then learns: appends the logits `[N, T]` that the ranker gives before the step, as in inference,
+    /// where a key never met before counts with its fresh row. Gives the batch's loss.
+    ///
+    /// Where the model computes the same in training and in inference (no dropout, no batch normalisation) nothing
+    /// is computed twice. With updates = "row" each row is predicted with what all rows before it taught.
+    ///
+    /// # Errors
+    /// As [`Self::step`]; the model is a retriever.
+    pub fn learn(&mut self, batch: &Batch, logits: &mut Vec<f32>) -> Result<f32, Error> {
+        self.take(batch, Some(logits))
+    }
+
+    fn take(&mut self, batch: &Batch, logits: Option<&mut Vec<f32>>) -> Result<f32, Error> {
+        if fit_of(&self.setting.model).is_some() {
+            let name = &self.setting.model.name;
+            return Err(Error::Config(format!("model `{name}` is fitted on all rows at once, not by steps")));
+        }
+        if self.online.is_some() {
+            return self.row_by_row(batch, logits);
+        }
+        self.check_labels(batch)?;
+        self.set_factor();
+        let planned = self.feeder.plan(&self.fields, batch)?;
+        let (value, mut gradients) = self.gradients(batch, &planned, logits)?;
+        self.check_finite(value, &gradients)?;
+        if let Some(norm) = self.setting.training.clip_norm {
+            gradients.clip(norm);
+        }
+        self.optimiser.step(&mut self.params, &gradients);
+        let ids: Vec<_> = self.params.table_ids().collect();
+        for ((at, table), id) in self.params.tables().iter().enumerate().zip(ids) {
+            if let Some(grads) = gradients.rows(id) {
+                match rules::rows(table, &self.setting.training).every_step {
+                    true => every_row::push(&self.store, self.tables[at], planned.keys(table), grads)?,
+                    false => self.store.push_unique(self.tables[at], planned.keys(table), grads)?,
+                }
+            }
+        }
+        self.steps += 1;
+        self.expire();
+        Ok(value)
+    }
+
+    /// Each row by itself, by the ranker's kernel.
+    fn row_by_row(&mut self, batch: &Batch, logits: Option<&mut Vec<f32>>) -> Result<f32, Error> {
+        let Some(kernel) = &mut self.online else { return Ok(0.0) };
+        let mut own = Vec::new();
+        let logits = logits.unwrap_or(&mut own);
+        let from = logits.len();
+        let live = Live { params: &mut self.params, store: &mut self.store, optimiser: &mut self.optimiser };
+        kernel.learn(live, batch, logits)?;
+        self.steps += 1;
+        self.expire();
+        let (tasks, mut sum, mut weights) = (batch.tasks.max(1), 0.0, 0.0);
+        for (i, (z, y)) in logits[from..].iter().zip(&batch.labels).enumerate() {
+            let weight = batch.weights.get(i / tasks).copied().unwrap_or(1.0);
+            sum += metrics::logloss::of_logit(*z, *y) * f64::from(weight);
+            weights += f64::from(weight) / tasks as f64;
+        }
+        Ok((sum / weights.max(f64::MIN_POSITIVE)) as f32)
+    }
+
+    /// Loss and gradients of a batch; with FGM those of a second pass are added.
+    fn gradients(
+        &self,
+        batch: &Batch,
+        planned: &Planned,
+        logits: Option<&mut Vec<f32>>,
+    ) -> Result<(f32, Gradients), Error> {
+        let (value, mut gradients) = self.pass(batch, planned, None, logits)?;
+        if let Some(fgm) = self.setting.training.fgm {
+            let second = self.pass(batch, planned, Some((&gradients, fgm.epsilon)), None)?.1;
+            gradients.add(second);
+        }
+        Ok((value, gradients))
+    }
+
+    /// One pass forward and back, with the rows as they are, or moved so far along the gradients of a pass before.
+    fn pass(
+        &self,
+        batch: &Batch,
+        planned: &Planned,
+        moved: Option<(&Gradients, f32)>,
+        logits: Option<&mut Vec<f32>>,
+    ) -> Result<(f32, Gradients), Error> {
+        let ids: Vec<_> = self.params.table_ids().collect();
+        let pass = Pass::new(&self.params, Mode::Train, self.setting.training.seed ^ (self.steps << 20));
+        let x = planned.inputs(&pass, (&self.fields, batch), self.params.tables(), |at, keys, out| {
+            let Some((gradients, epsilon)) = moved else {
+                return Ok(self.store.pull_or_init(self.tables[at], keys, out)?);
+            };
+            self.store.pull(self.tables[at], keys, out)?;
+            if let Some(found) = gradients.rows(ids[at]) {
+                out.copy_from_slice(&fgm::perturb(out, found, epsilon));
+            }
+            Ok(())
+        })?;
+        let loss = self.loss((&pass, &x), (batch, planned), logits)?;
+        let value = loss.item();
+        let gradients = pass.backward(&loss);
+        Ok((value, gradients))
+    }
+
+    fn loss(
+        &self,
+        (pass, x): (&Pass, &Inputs),
+        (batch, planned): (&Batch, &Planned),
+        wanted: Option<&mut Vec<f32>>,
+    ) -> Result<Tensor, Error> {
+        match &self.model {
+            Model::Ranker(model) => {
+                let z = model.forward(pass, x);
+                if let Some(wanted) = wanted {
+                    match pass.is_plain() {
+                        true => wanted.extend_from_slice(z.data()),
+                        false => {
+                            wanted.extend(self.infer_planned(batch, planned, |p, x| model.forward(p, x))?)
+                        }
+                    }
+                }
+                let y = Labels { values: &batch.labels, weights: &batch.weights };
+                // The model's own loss, which may couple its heads, unless another is asked for.
+                Ok(match self.losses.iter().all(|loss| *loss == TaskLoss::default()) {
+                    true => model.loss(&z, &y),
+                    false => per_task(&self.losses, &z, batch),
+                })
+            }
+            Model::Retriever(model) => {
+                if wanted.is_some() {
+                    let name = &self.setting.model.name;
+                    return Err(Error::Config(format!("`{name}` is a retriever; streams train rankers")));
+                }
+                let log_q = self.log_q(batch)?;
+                let weights = batch.weights.get(..batch.requests).unwrap_or(&[]);
+                let y = Targets { items: &batch.item, log_q: &log_q, weights };
+                Ok(model.loss(&model.users(pass, x), &model.items(pass, x), &y))
+            }
+        }
+    }
+
+    /// The learning rates' factor of the next step.
+    fn set_factor(&mut self) {
+        let schedule = self.setting.training.schedule;
+        let factor = self.rate * schedule.map_or(1.0, |s| s.factor(self.steps));
+        self.optimiser.set_factor(factor);
+        // The factor is finite and at least 0: the configuration was checked.
+        let _ = self.store.set_learning_rate(factor);
+    }
+
+    /// Drops rows of all tables that may lose them, when the configuration of one says that it is time.
+    fn expire(&mut self) {
+        let training = &self.setting.training;
+        let groups = training.groups.values().filter_map(|g| g.rows.as_ref());
+        let mut expiries = groups.chain([&training.rows]).filter_map(|rows| rows.expiry);
+        if expiries.any(|expiry| self.steps.is_multiple_of(expiry.every)) {
+            self.store.expire();
+        }
+    }
+
+    /// Labels and requests that the losses cannot use.
+    fn check_labels(&self, batch: &Batch) -> Result<(), Error> {
+        let tasks = self.setting.tasks.len();
+        for (t, loss) in self.losses.iter().enumerate() {
+            let name = &self.setting.tasks[t];
+            if loss.is_grouped() && batch.requests > 1 && batch.candidates() == batch.requests {
+                return Err(Error::Config(format!(
+                    "training.loss: task `{name}` compares the candidates of one request, but each request of this \
+                     data has a single one; group the rows, or take a pointwise loss such as \"bce\""
+                )));
+            }
+            let most = loss.largest_label().unwrap_or(f32::INFINITY);
+            let labels = batch.labels.iter().skip(t).step_by(tasks);
+            if let Some(y) = labels.clone().find(|y| **y > most) {
+                return Err(Error::Config(format!(
+                    "training.loss: task `{name}` has a label of {y}, but its loss takes labels from 0 to {most}; \
+                     graded labels need one such as \"lambda_rank\" or \"list_softmax\""
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_finite(&self, loss: f32, gradients: &Gradients) -> Result<(), Error> {
+        if loss.is_finite() {
+            return Ok(());
+        }
+        let place = gradients.first_non_finite(&self.params).unwrap_or("the loss itself");
+        Err(Error::Diverged(format!(
+            "training diverged at step {}: the loss is {loss} (first bad gradient: {place}); lower the learning \
+             rate or set training.clip_norm",
+            self.steps + 1
+        )))
+    }
+}
+
+/// Σ over tasks of each one's loss of its own column.
+fn per_task(losses: &[TaskLoss], logits: &Tensor, batch: &Batch) -> Tensor {
+    let groups = Groups::by_request(&batch.candidate_request);
+    if let [one] = losses {
+        return task_loss(one, logits, &batch.labels, &batch.weights, &groups);
+    }
+    let column = |(t, loss): (usize, &TaskLoss)| {
+        let labels: Vec<f32> = batch.labels.iter().skip(t).step_by(losses.len()).copied().collect();
+        task_loss(loss, &logits.slice(t, 1), &labels, &batch.weights, &groups)
+    };
+    let mut parts = losses.iter().enumerate().map(column);
+    let first = parts.next();
+    let sum = parts.fold(first, |sum, part| sum.map(|sum| sum.add(&part)));
+    sum.unwrap_or_else(|| task_loss(&TaskLoss::default(), logits, &batch.labels, &batch.weights, &groups))
+}
