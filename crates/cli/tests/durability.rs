@@ -197,7 +197,8 @@ fn a_run_killed_again_and_again_ends_with_the_weights_of_an_unbroken_one() {
     assert_eq!(broken["best"], unbroken["best"]);
     assert_eq!(broken["evaluations"], unbroken["evaluations"]);
     let left: Vec<String> = support::listing(&dir.join("broken")).into_iter().map(|(path, _)| path).collect();
-    assert_eq!(left.len(), 2, "{left:?}");
+    // best.ckpt, latest.ckpt and run.json: no temporary file outlives a kill and a resume.
+    assert_eq!(left.len(), 3, "{left:?}");
 }
 
 /// What tells one checkpoint from the next.
