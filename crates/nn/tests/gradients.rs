@@ -170,7 +170,7 @@ fn losses() {
 
 #[test]
 fn layers_with_norms_and_dropout() {
-    let mut params = Params::new(5);
+    let mut params = Params::new(8);
     let x = params.dense("x", &[9, 4], Init::Normal(1.0)).unwrap();
     let config = MlpConfig {
         hidden: vec![5, 3],
