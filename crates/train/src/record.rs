@@ -65,14 +65,14 @@ pub struct SampleSpace {
     pub what: String,
     /// Rows, or lists of a retriever.
     pub rows: u64,
-    /// Share of positives of the first task; 0 for retrievers.
-    pub positive_share: f64,
+    /// Share of positives of the first task; none where it was not counted, as for retrievers and streams.
+    pub positive_share: Option<f64>,
     /// Users with both classes, over whom GAUC goes; for retrievers all users measured.
-    pub users: u64,
+    pub users: Option<u64>,
     /// Users with one class only, whom GAUC leaves out.
-    pub one_class_users: u64,
+    pub one_class_users: Option<u64>,
     /// Scores that are NaN.
-    pub nan_scores: u64,
+    pub nan_scores: Option<u64>,
 }
 
 impl RunRecord {
@@ -174,10 +174,10 @@ impl PartRecord {
             out.sample = SampleSpace {
                 what: what.into(),
                 rows: first.examples,
-                positive_share: first.positives as f64 / first.examples.max(1) as f64,
-                users: first.gauc.users,
-                one_class_users: first.gauc.one_class,
-                nan_scores: first.nan_scores,
+                positive_share: Some(first.positives as f64 / first.examples.max(1) as f64),
+                users: Some(first.gauc.users),
+                one_class_users: Some(first.gauc.one_class),
+                nan_scores: Some(first.nan_scores),
             };
         }
         out
@@ -197,7 +197,7 @@ impl PartRecord {
         let (rows, what) = (users as u64, what.to_owned());
         Self {
             metrics,
-            sample: SampleSpace { what, rows, users: rows, ..SampleSpace::default() },
+            sample: SampleSpace { what, rows, users: Some(rows), ..SampleSpace::default() },
             ..Self::default()
         }
     }
@@ -215,7 +215,7 @@ mod tests {
         let mut scored = Scored::of_logits();
         scored.push(&[2.0, -1.0, 0.5], &[1.0, 0.0, 0.0], &[1, 1, 2], &[]);
         let part = PartRecord::of_scores(&["click".into()], &[scored], "all rows");
-        assert_eq!((part.metrics["auc"], part.sample.one_class_users), (1.0, 1));
+        assert_eq!((part.metrics["auc"], part.sample.one_class_users), (1.0, Some(1)));
         record.parts.insert("test".into(), part);
         record.save(dir.path()).unwrap();
         assert_eq!(RunRecord::open(dir.path()).unwrap(), record);

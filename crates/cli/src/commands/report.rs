@@ -90,6 +90,11 @@ fn names(dirs: &[PathBuf]) -> Vec<String> {
 }
 
 fn check(prepared: &Path, global: &Global) -> Result<Leakage, String> {
+    if prepared.is_file() {
+        return Err(
+            "a stream from text has no prepared data; use `data inspect --leakage` on the file".into()
+        );
+    }
     let bar = Bar::new("leakage", 0, "rows", global.quiet);
     let prepared = Prepared::open(prepared).map_err(|e| format!("its prepared data does not open ({e})"))?;
     if prepared.graded().contains(&true) {

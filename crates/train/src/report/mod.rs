@@ -224,10 +224,12 @@ impl Report {
             add("gauc", &metric("gauc"));
             add("measured on", &|p| p.sample.what.clone());
             add("rows", &|p| p.sample.rows.to_string());
-            add("positive", &|p| format!("{:.2} %", 100.0 * p.sample.positive_share));
-            add("users", &|p| p.sample.users.to_string());
-            add("one-class users", &|p| p.sample.one_class_users.to_string());
-            add("scores not a number", &|p| p.sample.nan_scores.to_string());
+            let share = |x: f64| format!("{:.2} %", 100.0 * x);
+            let count = |n: Option<u64>| n.map_or_else(|| "–".to_owned(), |n| n.to_string());
+            add("positive", &|p| p.sample.positive_share.map_or_else(|| "–".to_owned(), share));
+            add("users", &|p| count(p.sample.users));
+            add("one-class users", &|p| count(p.sample.one_class_users));
+            add("scores not a number", &|p| count(p.sample.nan_scores));
         }
         let leaks = self.runs.iter().map(|run| leak_line(&run.leakage));
         rows.push(std::iter::once("leakage".to_owned()).chain(leaks).collect());
