@@ -42,6 +42,7 @@ mod optim;
 mod params;
 mod pass;
 mod product;
+mod ragged;
 mod schedule;
 mod tape;
 mod tensor;
@@ -61,5 +62,6 @@ pub use optim::{
 };
 pub use params::{ParamId, Params, TableId, TableSpec, Weight, Weights};
 pub use pass::{Gradients, Mode, Pass};
+pub use ragged::Ragged;
 pub use schedule::{Decay, Schedule};
 pub use tensor::Tensor;

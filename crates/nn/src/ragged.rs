@@ -1,0 +1,97 @@
+//! Rows of different lengths side by side, without padding.
+
+use crate::error::{Error, Result};
+use crate::tensor::Tensor;
+use std::sync::Arc;
+
+/// B sequences of vectors: row b owns the vectors `offsets[b]..offsets[b + 1]` of `values`, oldest first.
+///
+/// What treats each element alike (a linear layer, an activation, a norm) works on [`Ragged::values`] and is put back by
+/// [`Ragged::with`]; nothing is stored or computed for elements that are not there.
+#[derive(Debug, Clone)]
+pub struct Ragged {
+    offsets: Arc<Vec<u32>>,
+    values: Tensor,
+}
+
+impl Ragged {
+    /// Sequences from offsets `[B + 1]` and all their elements `[L₁ + … + L_B, D]`.
+    ///
+    /// # Errors
+    /// Offsets that do not rise from 0 to the number of elements, or values without two axes.
+    pub fn new(offsets: Arc<Vec<u32>>, values: Tensor) -> Result<Self> {
+        let elements = if let &[elements, _] = values.shape() { Some(elements) } else { None };
+        let end = offsets.last().map(|end| *end as usize);
+        if offsets.first() != Some(&0) || !offsets.is_sorted() || end != elements {
+            let shape = values.shape();
+            return Err(Error::Batch(format!(
+                "offsets up to {end:?} do not fit elements of shape {shape:?}"
+            )));
+        }
+        Ok(Self { offsets, values })
+    }
+
+    /// The same sequences with other vectors, one for each element.
+    ///
+    /// # Panics
+    /// If there is another number of elements.
+    pub fn with(&self, values: Tensor) -> Self {
+        assert_eq!(values.shape()[0], self.elements(), "elements {:?} for these sequences", values.shape());
+        Self { offsets: self.offsets.clone(), values }
+    }
+
+    /// `[B + 1]`.
+    pub fn offsets(&self) -> &Arc<Vec<u32>> {
+        &self.offsets
+    }
+
+    /// `[L₁ + … + L_B, D]`.
+    pub fn values(&self) -> &Tensor {
+        &self.values
+    }
+
+    /// B.
+    pub fn rows(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// L₁ + … + L_B.
+    pub fn elements(&self) -> usize {
+        self.values.shape()[0]
+    }
+
+    /// D.
+    pub fn width(&self) -> usize {
+        self.values.shape()[1]
+    }
+
+    /// Where the elements of a row stand.
+    pub fn span(&self, row: usize) -> std::ops::Range<usize> {
+        self.offsets[row] as usize..self.offsets[row + 1] as usize
+    }
+
+    /// L_b.
+    pub fn len_of(&self, row: usize) -> usize {
+        self.span(row).len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Mode, Params, Pass};
+
+    #[test]
+    fn rows_own_their_elements_and_bad_offsets_are_refused() {
+        let params = Params::new(1);
+        let pass = Pass::new(&params, Mode::Infer, 0);
+        let values = || pass.constant(&[3, 2], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let x = Ragged::new(Arc::new(vec![0, 2, 2, 3]), values()).unwrap();
+        assert_eq!((x.rows(), x.elements(), x.width()), (3, 3, 2));
+        assert_eq!([x.span(0), x.span(1), x.span(2)], [0..2, 2..2, 2..3]);
+        assert_eq!(x.with(pass.constant(&[3, 1], vec![0.0; 3])).width(), 1);
+        for bad in [vec![0, 2], vec![1, 3], vec![0, 3, 2, 3], vec![]] {
+            assert!(Ragged::new(Arc::new(bad.clone()), values()).is_err(), "{bad:?}");
+        }
+    }
+}
