@@ -11,6 +11,8 @@ use crate::{Error, RunState};
 
 /// Section of a stream's state.
 const STREAM: &str = "stream";
+/// Section of a moving average of the weights.
+const AVERAGE: &str = "average";
 
 /// Writes a checkpoint: complete and on disk under its name, or not there at all.
 ///
@@ -61,6 +63,9 @@ fn write(path: &Path, learner: &Learner, state: &RunState, more: &[(&str, &[u8])
     let optimizer =
         postcard::to_stdvec(&learner.optimizer_state()).map_err(|e| Error::Corrupt(e.to_string()))?;
     let mut extra: Vec<(&str, &[u8])> = vec![("run", &run), ("optimizer", &optimizer)];
+    let average = learner.average.as_ref().map(postcard::to_stdvec).transpose();
+    let average = average.map_err(|e| Error::Corrupt(e.to_string()))?;
+    extra.extend(average.as_deref().map(|average| (AVERAGE, average)));
     extra.extend(more);
     Ok(snapshot::write(path, &learner.header(), learner.params(), learner.store(), &extra)?)
 }
@@ -141,9 +146,16 @@ fn open(path: &Path, setting: &Setting<'_>) -> Result<Saved, Error> {
 fn restore(path: &Path, mut saved: Saved, setting: &Setting<'_>) -> Result<Learner, Error> {
     let optimizer = saved.section("optimizer")?;
     let optimizer = postcard::from_bytes(&optimizer).map_err(|e| unreadable(path, "optimiser state", &e))?;
+    let average = match saved.has_section(AVERAGE) {
+        true => Some(
+            postcard::from_bytes(&saved.section(AVERAGE)?).map_err(|e| unreadable(path, "average", &e))?,
+        ),
+        false => None,
+    };
     let state =
         SavedState { weights: saved.weights()?, store: saved.store()?, optimizer, steps: saved.header.steps };
     let mut learner = Learner::restore(setting, state)?;
+    learner.average = average;
     learner.set_negatives_kept(saved.header.negatives_kept);
     Ok(learner)
 }

@@ -12,6 +12,7 @@ use millstream_schema::{Batch, Encoder, Field, suggest};
 use millstream_store::{Rows, Store, TableId};
 use std::sync::Arc;
 
+use crate::average::Average;
 use crate::config::Updates;
 use crate::sampler::Sampler;
 use crate::{Error, TrainConfig, rules};
@@ -63,6 +64,8 @@ pub struct Learner {
     /// Factor on the learning rates besides the schedule's.
     pub(crate) rate: f32,
     pub(crate) steps: u64,
+    /// Moving average of the weights, where one is kept and something has been taken into it.
+    pub(crate) average: Option<Average>,
     /// Share of the training negatives that were kept, where they were sampled.
     pub(crate) negatives_kept: Option<f64>,
 }
@@ -182,6 +185,7 @@ impl Learner {
             tables,
             rate: 1.0,
             steps: 0,
+            average: None,
             negatives_kept: None,
         })
     }

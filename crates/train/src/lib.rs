@@ -1,5 +1,6 @@
 //! Step, evaluate, checkpoint; one loop for file and stream.
 
+mod average;
 pub mod chart;
 pub mod checkpoint;
 pub mod config;

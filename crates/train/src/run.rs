@@ -181,7 +181,7 @@ impl Run<'_> {
         }
         checkpoint::save(&self.dir.join(LATEST), learner, &state)?;
         if state.best.is_none() {
-            checkpoint::save(&self.dir.join(BEST), learner, &state)?;
+            learner.averaged(|best| checkpoint::save(&self.dir.join(BEST), best, &state))?;
         }
         Ok(self.outcome(state, &clock))
     }
@@ -195,6 +195,7 @@ impl Run<'_> {
             let start = Instant::now();
             let Some(batch) = source.next_batch()? else { break };
             let loss = learner.step(&batch)?;
+            learner.follow()?;
             clock.train += start.elapsed().as_secs_f64();
             clock.rows += batch.candidates() as u64;
             state.batch += 1;
@@ -222,18 +223,11 @@ impl Run<'_> {
 
     /// Evaluates, keeps the best, lowers the rate; true when training should stop.
     fn judge(&self, learner: &mut Learner, state: &mut RunState, clock: &mut Clock) -> Result<bool, Error> {
-        let Some(evaluate) = self.evaluate else { return Ok(false) };
-        let start = Instant::now();
-        let metrics = evaluate(learner)?;
-        clock.evaluate += start.elapsed().as_secs_f64();
-        let score = self.score(&metrics)?;
-        let loss = state.epoch_loss / state.batch.max(1) as f64;
-        state.evaluations.push(Evaluation { epoch: state.epoch, step: learner.steps(), loss, metrics });
-        if state.best.is_none_or(|best| score > best) {
-            state.best = Some(score);
-            state.since_best = 0;
-            checkpoint::save(&self.dir.join(BEST), learner, state)?;
-        } else {
+        if self.evaluate.is_none() {
+            return Ok(false);
+        }
+        let better = learner.averaged(|learner| self.is_better(learner, state, clock))?;
+        if !better {
             state.since_best += 1;
             if let Some(factor) = self.config.reduce_on_plateau {
                 state.rate *= factor;
@@ -242,6 +236,24 @@ impl Run<'_> {
         }
         state.finished = state.since_best > 0 && state.since_best >= self.config.patience;
         Ok(state.finished)
+    }
+
+    /// Evaluates and, when nothing before was better, keeps the model.
+    fn is_better(&self, learner: &Learner, state: &mut RunState, clock: &mut Clock) -> Result<bool, Error> {
+        let Some(evaluate) = self.evaluate else { return Ok(false) };
+        let start = Instant::now();
+        let metrics = evaluate(learner)?;
+        clock.evaluate += start.elapsed().as_secs_f64();
+        let score = self.score(&metrics)?;
+        let loss = state.epoch_loss / state.batch.max(1) as f64;
+        state.evaluations.push(Evaluation { epoch: state.epoch, step: learner.steps(), loss, metrics });
+        let better = state.best.is_none_or(|best| score > best);
+        if better {
+            state.best = Some(score);
+            state.since_best = 0;
+            checkpoint::save(&self.dir.join(BEST), learner, state)?;
+        }
+        Ok(better)
     }
 
     /// The monitored metric with larger being better.

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::Error;
 
+pub use crate::average::AverageConfig;
 pub use optimiser::{AdmissionConfig, DenseConfig, DenseOptimizer, ExpiryConfig, RowOptimizer, RowsConfig};
 
 /// How a model is trained. Every key has a default; an unknown one is an error.
@@ -45,6 +46,9 @@ pub struct TrainConfig {
     /// Slow copies of the dense weights that follow the fast ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lookahead: Option<LookAhead>,
+    /// A moving average of all weights, which is judged and saved in their place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub average: Option<AverageConfig>,
     /// Adversarial moves of the embeddings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fgm: Option<FgmConfig>,
@@ -144,6 +148,7 @@ impl Default for TrainConfig {
             loss: TaskLoss::default(),
             losses: BTreeMap::new(),
             lookahead: None,
+            average: None,
             fgm: None,
             freeze: Vec::new(),
             reset_rows_each_epoch: false,
@@ -173,6 +178,7 @@ impl TrainConfig {
         self.check_optimisers()?;
         self.check_updates()?;
         self.check_mode()?;
+        self.check_average()?;
         if let Some(fgm) = self.fgm {
             rate("fgm.epsilon", fgm.epsilon)?;
         }
@@ -213,6 +219,20 @@ impl TrainConfig {
         Ok(())
     }
 
+    fn check_average(&self) -> Result<(), Error> {
+        let Some(average) = self.average else { return Ok(()) };
+        average.check()?;
+        let groups = self.groups.values().filter_map(|group| group.rows.as_ref());
+        let mut rows = groups.chain([&self.rows]);
+        match rows.any(|rows| !rows.stays_f32()) {
+            true => Err(Error::Config(
+                "training.average is of f32 rows that stay; it cannot go with `expiry` or another `dtype`"
+                    .into(),
+            )),
+            false => Ok(()),
+        }
+    }
+
     fn check_optimisers(&self) -> Result<(), Error> {
         self.dense.check("dense")?;
         self.rows.check("rows")?;
@@ -243,6 +263,7 @@ impl TrainConfig {
             return Ok(());
         }
         let set = [
+            ("average", self.average.is_some()),
             ("monitor", self.monitor.is_some()),
             ("evaluate_every", self.evaluate_every.is_some()),
             ("reduce_on_plateau", self.reduce_on_plateau.is_some()),

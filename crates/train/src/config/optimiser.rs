@@ -324,6 +324,11 @@ impl DenseConfig {
 }
 
 impl RowsConfig {
+    /// Whether rows are f32 and are never dropped.
+    pub(super) fn stays_f32(&self) -> bool {
+        self.expiry.is_none() && self.dtype == RowType::F32
+    }
+
     /// Checks ranges, and that every constant written is one that the optimiser has.
     pub(super) fn check(&self, place: &str) -> Result<(), Error> {
         let (name, takes): (_, &[&str]) = match self.optimizer {
