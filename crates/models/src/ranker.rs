@@ -4,7 +4,7 @@ use millstream_nn::{Inputs, Params, Pass, Tensor, loss};
 use millstream_schema::{Batch, Field, Side, suggest};
 
 use crate::online::BuildOnline;
-use crate::rank::{autoint, dcn, dcn_v2, deepfm, ffm, final_mlp, fm, gbdt, lr, wide_deep};
+use crate::rank::{autoint, dcn, dcn_v2, deepfm, ensemble, ffm, final_mlp, fm, gbdt, lr, wide_deep};
 use crate::{Error, ModelConfig};
 
 /// Scores candidates of requests, one logit per task.
@@ -16,6 +16,20 @@ pub trait Ranker: Send + Sync {
     /// heads override it.
     fn loss(&self, logits: &Tensor, y: &Labels<'_>) -> Tensor {
         task_losses(logits, y)
+    }
+
+    /// Logits `[N, T]` and the scalar that training lowers: `given` of the logits, or the model's own loss. For models
+    /// whose parts learn apart from each other.
+    fn learn(
+        &self,
+        pass: &Pass,
+        x: &Inputs,
+        y: &Labels<'_>,
+        given: Option<&dyn Fn(&Tensor) -> Tensor>,
+    ) -> (Tensor, Tensor) {
+        let logits = self.forward(pass, x);
+        let loss = given.map_or_else(|| self.loss(&logits, y), |given| given(&logits));
+        (logits, loss)
     }
 
     /// How much loss the splits on each column saved in all, by name; `None` for a model without splits.
@@ -133,6 +147,7 @@ pub const RANKERS: &[RankerDef] = &[
     autoint::DEF,
     final_mlp::DEF,
     gbdt::DEF,
+    ensemble::DEF,
 ];
 
 /// Builds the ranker that `cfg` names.

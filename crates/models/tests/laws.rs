@@ -109,17 +109,19 @@ fn examples(encoder: &Encoder, requests: u32, each: u32, seed: u32) -> Examples 
 }
 
 /// Small sizes: of these options, those that the model has.
-const SMALL: [&str; 6] = [
+const SMALL: [&str; 8] = [
     "embedding = 4",
     "hidden = [16, 8]",
     "init_std = 0.1",
     "min_rows = 1",
     "trees = 60",
     "learning_rate = 0.3",
+    "members = 2",
+    "member = { name = \"deepfm\", embedding = 4, hidden = [16, 8], init_std = 0.1 }",
 ];
 
 /// Forms of models that their options lead to and that must hold to the laws as well.
-const VARIANTS: [(&str, &str); 10] = [
+const VARIANTS: [(&str, &str); 11] = [
     ("deepfm", r#"lhuc = { fields = ["user_id", "age"], hidden = [6] }"#),
     ("deepfm", r#"activation = "silu""#),
     ("wide_deep", r#"deep_fields = ["user_id", "item_id", "tags"]"#),
@@ -130,6 +132,7 @@ const VARIANTS: [(&str, &str); 10] = [
     ("autoint", "hidden = []\nwide = true\nscaled = true"),
     ("final_mlp", "first_context = [\"user_id\"]\nsecond_context = [\"item_id\"]\nheads = 4"),
     ("final_mlp", "gated = false\nsecond_hidden = [6]"),
+    ("ensemble", "members = 3\nmember = { name = \"fm\", embedding = 4, init_std = 0.1 }"),
 ];
 
 fn config(name: &str) -> ModelConfig {

@@ -92,6 +92,8 @@ pub struct Params {
     created: Vec<String>,
     /// The group of what is asked for now.
     group: String,
+    /// Stands before the names of what is asked for now.
+    prefix: String,
 }
 
 impl Params {
@@ -105,6 +107,7 @@ impl Params {
             loaded: None,
             created: Vec::new(),
             group: String::new(),
+            prefix: String::new(),
         }
     }
 
@@ -146,6 +149,26 @@ impl Params {
         found
     }
 
+    /// What `ask` asks for has names that begin with `part` and a dot: several models of one kind in one set of weights.
+    /// Tables keep their key spaces.
+    ///
+    /// ```
+    /// use millstream_nn::{Linear, Params};
+    /// let mut params = Params::new(1);
+    /// for part in ["first", "second"] {
+    ///     params.within(part, |p| Linear::new(p, "head", 8, 1))?;
+    /// }
+    /// assert!(params.find("second.head.weight").is_some());
+    /// # Ok::<(), millstream_nn::Error>(())
+    /// ```
+    pub fn within<T>(&mut self, part: &str, ask: impl FnOnce(&mut Self) -> T) -> T {
+        let inner = format!("{}{part}.", self.prefix);
+        let outer = std::mem::replace(&mut self.prefix, inner);
+        let found = ask(self);
+        self.prefix = outer;
+        found
+    }
+
     /// The parameter group of a weight; empty for the default group.
     pub fn group(&self, id: ParamId) -> &str {
         &self.slots[id.0].group
@@ -175,12 +198,13 @@ impl Params {
     }
 
     fn ask(&mut self, name: &str, axes: &[usize], init: Init, trained: bool) -> Result<ParamId> {
+        let name = &format!("{}{name}", self.prefix);
         if axes.is_empty() || axes.len() > 3 || axes.contains(&0) {
             return Err(Error::Model(format!("weight `{name}` cannot have shape {axes:?}")));
         }
         let wrong =
             |found: &[usize]| Error::Shape { name: name.into(), wanted: axes.into(), found: found.into() };
-        if let Some(&id) = self.by_name.get(name) {
+        if let Some(&id) = self.by_name.get(name.as_str()) {
             let there = &mut self.slots[id.0];
             if there.shape.axes() != axes {
                 return Err(wrong(there.shape.axes()));
@@ -213,10 +237,11 @@ impl Params {
     /// # Errors
     /// The name is taken by a table of another space or width, or `dim` is 0.
     pub fn table(&mut self, name: &str, space: &str, dim: usize, init: RowInit) -> Result<TableId> {
+        let name = &format!("{}{name}", self.prefix);
         if dim == 0 {
             return Err(Error::Model(format!("embedding table `{name}` cannot have width 0")));
         }
-        if let Some(at) = self.tables.iter().position(|t| t.name == name) {
+        if let Some(at) = self.tables.iter().position(|t| t.name == *name) {
             let t = &mut Arc::make_mut(&mut self.tables)[at];
             if t.space == space && t.dim == dim {
                 join(&mut t.group, &self.group, name)?;

@@ -136,7 +136,11 @@ impl Learner {
     ) -> Result<Tensor, Error> {
         match &self.model {
             Model::Ranker(model) => {
-                let z = model.forward(pass, x);
+                let y = Labels { values: &batch.labels, weights: &batch.weights };
+                // The model's own loss, which may couple its heads, unless another is asked for.
+                let other = |z: &Tensor| per_task(&self.losses, z, batch);
+                let own = self.losses.iter().all(|loss| *loss == TaskLoss::default());
+                let (z, loss) = model.learn(pass, x, &y, (!own).then_some(&other));
                 if let Some(wanted) = wanted {
                     match pass.is_plain() {
                         true => wanted.extend_from_slice(z.data()),
@@ -145,12 +149,7 @@ impl Learner {
                         }
                     }
                 }
-                let y = Labels { values: &batch.labels, weights: &batch.weights };
-                // The model's own loss, which may couple its heads, unless another is asked for.
-                Ok(match self.losses.iter().all(|loss| *loss == TaskLoss::default()) {
-                    true => model.loss(&z, &y),
-                    false => per_task(&self.losses, &z, batch),
-                })
+                Ok(loss)
             }
             Model::Retriever(model) => {
                 if wanted.is_some() {

@@ -4,6 +4,7 @@ pub mod autoint;
 pub mod dcn;
 pub mod dcn_v2;
 pub mod deepfm;
+pub mod ensemble;
 pub mod ffm;
 pub mod final_mlp;
 pub mod fm;
