@@ -414,6 +414,17 @@ fn wrong_options_name_the_nearest_one() {
     let assembler = assembler();
     let sides = serving::sides(assembler.encoder());
     let shape = Shape { fields: assembler.encoder().fields(), sides: &sides, tasks: 1 };
+    for (options, said) in [
+        ("member = { name = \"deepfn\" }", "did you mean `deepfm`?"),
+        ("member = { name = \"gbdt\" }", "unknown member `gbdt`"),
+        ("member = { name = \"fm\", embeding = 4 }", "did you mean `embedding`?"),
+        ("members = 0", "members must be above 0, not 0"),
+    ] {
+        let mut cfg = ModelConfig::named("ensemble");
+        cfg.options.extend(options.parse::<toml::Table>().unwrap());
+        let err = ranker::build(&cfg, &shape, &mut Params::new(1)).err().unwrap().to_string();
+        assert!(err.contains(said), "{options}: {err}");
+    }
     for def in RANKERS {
         let options = "embeding = 4".parse().unwrap();
         let cfg = ModelConfig { name: def.name.into(), fields: None, options };
