@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use millstream_schema::{Assembler, Encoder, IdMap};
+use millstream_schema::{Assembler, Encoder, IdMap, suggest};
 
 use crate::blocks::BlockReader;
 use crate::config::Kind;
@@ -37,6 +37,8 @@ pub struct Prepared {
     pub kind: Kind,
     dir: PathBuf,
     manifest: Arc<Manifest>,
+    /// The place of the one task whose labels are handed out; `None` for all.
+    task: Option<usize>,
 }
 
 impl Prepared {
@@ -65,7 +67,20 @@ impl Prepared {
             kind: manifest.kind,
             dir: dir.to_owned(),
             manifest: Arc::new(manifest),
+            task: None,
         })
+    }
+
+    /// The same rows with the labels of one task only: what a single-task model learns from.
+    ///
+    /// # Errors
+    /// There is no such task; names the nearest.
+    pub fn with_task(&self, name: &str) -> Result<Self, Error> {
+        let task = self.manifest.tasks.iter().position(|task| task == name).ok_or_else(|| {
+            let valid = self.manifest.tasks.iter().map(String::as_str);
+            Error::Config(suggest::unknown("task", name, valid))
+        })?;
+        Ok(Self { tasks: vec![name.to_owned()], task: Some(task), ..self.clone() })
     }
 
     /// The directory.
@@ -131,13 +146,21 @@ impl Prepared {
         split: Split,
         for_use: Use,
         options: SourceOptions,
-        edit: Edit,
+        mut edit: Edit,
     ) -> Result<Source, Error> {
         if self.kind == Kind::Table && for_use == Use::Recall {
             return Err(Error::Config(format!(
                 "{}: a table has no items to retrieve; prepare a log or sequences",
                 self.dir.display()
             )));
+        }
+        if let Some(task) = self.task {
+            edit = Box::new(move |x, batch| {
+                edit(x, batch)?;
+                x.labels = x.labels.iter().skip(task).step_by(x.tasks.max(1)).copied().collect();
+                x.tasks = 1;
+                Ok(())
+            });
         }
         let blocks = BlockReader::open(&self.dir.join(blocks_file(split, for_use)))?;
         Source::start_with(blocks, self.assembler.clone(), options, edit)

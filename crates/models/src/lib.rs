@@ -4,6 +4,7 @@ pub mod config;
 mod crossing;
 pub mod embeds;
 mod error;
+mod heads;
 pub mod input;
 pub mod ndcg;
 mod neural;

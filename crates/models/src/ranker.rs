@@ -2,9 +2,13 @@
 
 use millstream_nn::{Inputs, Params, Pass, Tensor, loss};
 use millstream_schema::{Batch, Field, Side, suggest};
+use std::sync::Arc;
 
 use crate::online::BuildOnline;
-use crate::rank::{autoint, dcn, dcn_v2, deepfm, ensemble, ffm, final_mlp, fm, gbdt, lr, wide_deep};
+use crate::rank::{
+    autoint, dcn, dcn_v2, deepfm, ensemble, esmm, ffm, final_mlp, fm, gbdt, lr, mmoe, moe, ple,
+    shared_bottom, wide_deep,
+};
 use crate::{Error, ModelConfig};
 
 /// Scores candidates of requests, one logit per task.
@@ -12,24 +16,24 @@ pub trait Ranker: Send + Sync {
     /// Logits `[N, T]`, never squashed.
     fn forward(&self, pass: &Pass, x: &Inputs) -> Tensor;
 
-    /// Scalar training loss: the sum over tasks of the mean binary cross-entropy. Models with coupled
-    /// heads override it.
+    /// Scalar training loss: the sum over tasks of the mean binary cross-entropy over each task's rows. Models with a
+    /// loss of their own override it; it stands in where neither other losses nor task weights are asked for.
     fn loss(&self, logits: &Tensor, y: &Labels<'_>) -> Tensor {
-        task_losses(logits, y)
+        match self.objective(logits, y) {
+            None => task_losses(logits, y),
+            Some((logits, values)) => task_losses(&logits, &Labels { values: &values, ..*y }),
+        }
     }
 
-    /// Logits `[N, T]` and the scalar that training lowers: `given` of the logits, or the model's own loss. For models
-    /// whose parts learn apart from each other.
-    fn learn(
-        &self,
-        pass: &Pass,
-        x: &Inputs,
-        y: &Labels<'_>,
-        given: Option<&dyn Fn(&Tensor) -> Tensor>,
-    ) -> (Tensor, Tensor) {
-        let logits = self.forward(pass, x);
-        let loss = given.map_or_else(|| self.loss(&logits, y), |given| given(&logits));
-        (logits, loss)
+    /// What the losses of the tasks see in place of `forward`'s logits and the labels as they are, each `[N, T]`: for
+    /// coupled heads. It goes before any loss and any weighting of the tasks.
+    fn objective(&self, _logits: &Tensor, _y: &Labels<'_>) -> Option<(Tensor, Vec<f32>)> {
+        None
+    }
+
+    /// Rankers that this one consists of and that learn apart from each other, each by its own loss; none in most.
+    fn members(&self) -> &[Box<dyn Ranker>] {
+        &[]
     }
 
     /// How much loss the splits on each column saved in all, by name; `None` for a model without splits.
@@ -41,15 +45,65 @@ pub trait Ranker: Send + Sync {
 /// What happened to the candidates of a batch.
 #[derive(Debug, Clone, Copy)]
 pub struct Labels<'a> {
-    /// `[N, T]`, row-major, each in {0, 1}.
+    /// `[N, T]`, row-major, each in {0, 1}, or NaN for a row that is outside of the task's space.
     pub values: &'a [f32],
     /// `[N]`, or empty when all are 1.
     pub weights: &'a [f32],
 }
 
-/// Sum over T of the (weighted) mean over N of the binary cross-entropy with logits.
+/// Sum over T of the (weighted) mean over the task's rows of the binary cross-entropy with logits. A task without a row
+/// in the batch adds nothing.
 pub fn task_losses(logits: &Tensor, y: &Labels<'_>) -> Tensor {
-    loss::bce_with_logits(logits, y.values, y.weights)
+    if !y.values.iter().any(|y| y.is_nan()) {
+        return loss::bce_with_logits(logits, y.values, y.weights);
+    }
+    let task =
+        |t| y.of_task(logits, t).loss(|z, labels, weights, _| loss::bce_with_logits(z, labels, weights));
+    let sum = (0..logits.width()).map(task).reduce(|sum, loss| sum.add(&loss));
+    sum.unwrap_or_else(|| loss::bce_with_logits(logits, y.values, y.weights))
+}
+
+/// What one task's loss sees: the rows in its space.
+#[derive(Debug)]
+pub struct TaskRows {
+    /// `[M, 1]`.
+    logits: Tensor,
+    labels: Vec<f32>,
+    /// `[M]`, or empty when all are 1.
+    weights: Vec<f32>,
+    /// Which rows of the batch they are, `[M]`; `None` for all.
+    rows: Option<Arc<Vec<u32>>>,
+}
+
+impl Labels<'_> {
+    /// The rows in the space of task `task` (those whose label is a number), with its column of `logits` `[N, T]`.
+    pub fn of_task(&self, logits: &Tensor, task: usize) -> TaskRows {
+        let tasks = logits.width();
+        let all: Vec<f32> = self.values.iter().skip(task).step_by(tasks).copied().collect();
+        let logits = if tasks == 1 { logits.clone() } else { logits.slice(task, 1) };
+        if !all.iter().any(|y| y.is_nan()) {
+            return TaskRows { logits, labels: all, weights: self.weights.to_vec(), rows: None };
+        }
+        let rows: Vec<u32> = (0..all.len() as u32).filter(|n| !all[*n as usize].is_nan()).collect();
+        let pick = |from: &[f32]| rows.iter().filter_map(|n| from.get(*n as usize).copied()).collect();
+        let (labels, weights, rows) = (pick(&all), pick(self.weights), Arc::new(rows));
+        TaskRows { logits: logits.gather(&rows), labels, weights, rows: Some(rows) }
+    }
+}
+
+impl TaskRows {
+    /// Whether no row of the batch is in the task's space.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// `f(logits [M, 1], labels, weights, which rows, if not all)`; 0 without a row.
+    pub fn loss(&self, f: impl FnOnce(&Tensor, &[f32], &[f32], Option<&[u32]>) -> Tensor) -> Tensor {
+        match self.labels.is_empty() {
+            true => self.logits.sum(),
+            false => f(&self.logits, &self.labels, &self.weights, self.rows.as_deref().map(Vec::as_slice)),
+        }
+    }
 }
 
 /// Name of the part `name` that task `task` has to itself: the first task's is not marked.
@@ -147,6 +201,11 @@ pub const RANKERS: &[RankerDef] = &[
     autoint::DEF,
     final_mlp::DEF,
     gbdt::DEF,
+    shared_bottom::DEF,
+    moe::DEF,
+    mmoe::DEF,
+    ple::DEF,
+    esmm::DEF,
     ensemble::DEF,
 ];
 

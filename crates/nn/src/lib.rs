@@ -52,8 +52,9 @@ pub use error::{Error, Result};
 pub use init::{Init, RowInit};
 pub use inputs::{FieldInput, Inputs};
 pub use layers::{
-    Activate, BatchNorm, BilinearFusion, CrossMixture, CrossNet, Dice, Embed, EmbedSpec, FieldAttention,
-    FieldAware, LayerNorm, Lhuc, Linear, LinearTerms, Mlp, MlpConfig, Prelu, VectorCross,
+    Activate, BatchNorm, BilinearFusion, CrossMixture, CrossNet, Dice, Embed, EmbedSpec, Experts,
+    FieldAttention, FieldAware, Gates, LayerNorm, Lhuc, Linear, LinearEach, LinearTerms, Mlp, MlpConfig,
+    Prelu, VectorCross,
 };
 pub use lookup::{Lookup, Places, Planner, SpaceKeys};
 pub use ops::{Activation, Bags, Pooling, Transpose};

@@ -240,6 +240,11 @@ impl Gradients {
         }
     }
 
+    /// Adds the new value of a running statistic, which the optimiser puts in place with the gradients.
+    pub fn note_statistic(&mut self, id: ParamId, values: Vec<f32>) {
+        self.statistics.push((id, values));
+    }
+
     /// Whether no gradient is NaN or infinite.
     pub fn is_finite(&self) -> bool {
         self.all().all(|b| b.iter().all(|v| v.is_finite()))

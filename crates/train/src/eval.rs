@@ -64,9 +64,18 @@ pub fn ranker(learner: &Learner, source: &mut dyn BatchSource, seen: &dyn Fn(u64
     Ok(by_task(learner.tasks(), scored.iter().map(Scored::brief)))
 }
 
-/// Joins the metrics of several tasks: the bare keys are the first task's; with several, `TASK.key` of each.
+/// Joins the metrics of several tasks: the bare keys are the first task's; with several, `TASK.key` of each, and
+/// `mean.key` of those that all have (unless a task is called `mean`).
 pub fn by_task(tasks: &[String], of_each: impl Iterator<Item = Metrics>) -> Metrics {
+    let of_each: Vec<Metrics> = of_each.collect();
     let mut metrics = Metrics::new();
+    let shared = of_each.first().into_iter().flatten().map(|(key, _)| key).filter(|_| of_each.len() > 1);
+    for key in shared {
+        let values: Option<Vec<f64>> = of_each.iter().map(|m| m.get(key).copied()).collect();
+        if let Some(values) = values {
+            metrics.insert(format!("mean.{key}"), values.iter().sum::<f64>() / values.len() as f64);
+        }
+    }
     for (t, (task, values)) in tasks.iter().zip(of_each).enumerate() {
         for (key, value) in values {
             if tasks.len() > 1 {

@@ -52,7 +52,14 @@ pub fn ranker(
             let (scores, labels) = (of_task(&logits), of_task(&batch.labels));
             match sums {
                 Sums::Plain(scored) => scored.push(&scores, &labels, &batch.group, &batch.weights),
-                Sums::Graded(ndcg) => ndcg.add_groups(&scores, &labels, &batch.candidate_request),
+                Sums::Graded(ndcg) => {
+                    // Candidates outside of the task's space are not in its list.
+                    let inside = |n: &usize| !labels[*n].is_nan();
+                    let rows: Vec<usize> = (0..labels.len()).filter(inside).collect();
+                    let of = |from: &[f32]| rows.iter().map(|n| from[*n]).collect::<Vec<f32>>();
+                    let requests: Vec<u32> = rows.iter().map(|n| batch.candidate_request[*n]).collect();
+                    ndcg.add_groups(&of(&scores), &of(&labels), &requests);
+                }
             }
         }
         rows += batch.candidates() as u64;

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use crate::average::Average;
 use crate::config::Updates;
 use crate::sampler::Sampler;
+use crate::weighing::Weighing;
 use crate::{Error, TrainConfig, rules};
 
 /// The network, by what it is for.
@@ -59,6 +60,8 @@ pub struct Learner {
     pub(crate) feeder: Feeder,
     /// One per task.
     pub(crate) losses: Vec<TaskLoss>,
+    /// How they become one.
+    pub(crate) weighing: Weighing,
     /// Learns a row at a time, where that is asked for.
     pub(crate) online: Option<Box<dyn Progressive>>,
     /// Factor on the learning rates besides the schedule's.
@@ -151,6 +154,15 @@ impl Learner {
             Role::Ranker => Model::Ranker(ranker::build(setting.model, &shape, &mut params)?),
             Role::Retriever => Model::Retriever(retriever::build(setting.model, &shape, &mut params)?),
         };
+        let weighing = match &model {
+            Model::Retriever(_) if !setting.training.task_weights.is_default() => {
+                let name = &setting.model.name;
+                return Err(Error::Config(format!(
+                    "training.task_weights: `{name}` is a retriever, which learns one task"
+                )));
+            }
+            _ => Weighing::new(&mut params, setting.tasks, &setting.training.task_weights)?,
+        };
         rules::freeze(&mut params, setting.training)?;
         let configs = rules::tables(&params, setting.training);
         let store = match store {
@@ -169,6 +181,7 @@ impl Learner {
         };
         Ok(Self {
             losses: rules::losses(setting.tasks, setting.training)?,
+            weighing,
             setting: OwnedSetting {
                 tasks: setting.tasks.to_vec(),
                 model: setting.model.clone(),
@@ -287,6 +300,11 @@ impl Learner {
     /// T.
     pub fn tasks(&self) -> &[String] {
         &self.setting.tasks
+    }
+
+    /// What each task's loss counts now, by task; `None` where all count the same.
+    pub fn task_weights(&self) -> Option<Vec<f32>> {
+        self.weighing.weights(&self.params)
     }
 
     /// The dense weights.

@@ -23,6 +23,7 @@ pub mod sampler;
 pub mod selection;
 mod step;
 pub mod stream;
+mod weighing;
 
 pub use config::TrainConfig;
 pub use error::Error;

@@ -72,7 +72,11 @@ impl Progressive {
 }
 
 impl OneTask {
+    /// A row outside of the task's space, whose label is NaN, does not count.
     fn push(&mut self, logit: f32, label: f32, weight: f32) {
+        if label.is_nan() {
+            return;
+        }
         let (loss, w) = (logloss::of_logit(logit, label), f64::from(weight));
         self.loss += loss * w;
         self.weight += w;
@@ -127,6 +131,16 @@ mod tests {
         let bounds = [near(900), near(1000)];
         assert!((found["window.logloss"] - bounds[0]).abs() < 0.03, "{found:?} {bounds:?}");
         assert_ne!(found["window.logloss"], found["logloss"]);
+    }
+
+    #[test]
+    fn rows_outside_of_a_tasks_space_do_not_count_for_it() {
+        let mut progressive = Progressive::new(&["click".to_owned(), "order".to_owned()], 10);
+        let labels = vec![1.0, 0.0, 0.0, f32::NAN, 1.0, 1.0];
+        progressive.push(&batch(labels, 2), &[1.0, -2.0, -1.0, 9.0, 1.0, 2.0]);
+        let found = progressive.metrics();
+        assert_eq!((found["click.auc"], found["order.auc"]), (1.0, 1.0));
+        assert!((found["order.logloss"] - logloss::of_logit(2.0, 1.0)).abs() < 1e-9);
     }
 
     #[test]

@@ -242,7 +242,11 @@ impl Run<'_> {
     fn is_better(&self, learner: &Learner, state: &mut RunState, clock: &mut Clock) -> Result<bool, Error> {
         let Some(evaluate) = self.evaluate else { return Ok(false) };
         let start = Instant::now();
-        let metrics = evaluate(learner)?;
+        let mut metrics = evaluate(learner)?;
+        if let Some(weights) = learner.task_weights() {
+            let named = learner.tasks().iter().zip(weights);
+            metrics.extend(named.map(|(task, w)| (format!("{task}.weight"), f64::from(w))));
+        }
         clock.evaluate += start.elapsed().as_secs_f64();
         let score = self.score(&metrics)?;
         let loss = state.epoch_loss / state.batch.max(1) as f64;

@@ -1,16 +1,16 @@
 //! The step: one batch forward, backward and into the weights.
 
+use millstream_models::Ranker;
 use millstream_models::input::Planned;
 use millstream_models::online::Live;
-use millstream_models::ranker::Labels;
 use millstream_models::retriever::Targets;
-use millstream_nn::loss::{Groups, TaskLoss, task_loss};
 use millstream_nn::{Gradients, Inputs, Mode, Pass, Tensor, fgm};
 use millstream_schema::Batch;
 use millstream_store::{Rows, RowsMut};
 
 use crate::fit::fit_of;
 use crate::learner::{Learner, Model};
+use crate::weighing::Weighing;
 use crate::{Error, every_row, metrics, rules};
 
 impl Learner {
@@ -79,7 +79,9 @@ impl Learner {
         self.steps += 1;
         self.expire();
         let (tasks, mut sum, mut weights) = (batch.tasks.max(1), 0.0, 0.0);
-        for (i, (z, y)) in logits[from..].iter().zip(&batch.labels).enumerate() {
+        for (i, (z, y)) in
+            logits[from..].iter().zip(&batch.labels).enumerate().filter(|(_, (_, y))| !y.is_nan())
+        {
             let weight = batch.weights.get(i / tasks).copied().unwrap_or(1.0);
             sum += metrics::logloss::of_logit(*z, *y) * f64::from(weight);
             weights += f64::from(weight) / tasks as f64;
@@ -94,21 +96,24 @@ impl Learner {
         planned: &Planned,
         logits: Option<&mut Vec<f32>>,
     ) -> Result<(f32, Gradients), Error> {
-        let (value, mut gradients) = self.pass(batch, planned, None, logits)?;
+        if let Weighing::GradNorm(balance) = &self.weighing {
+            return self.balanced(balance, (batch, planned), logits);
+        }
+        let (value, mut gradients) = self.pass((batch, planned), None, (None, logits))?;
         if let Some(fgm) = self.setting.training.fgm {
-            let second = self.pass(batch, planned, Some((&gradients, fgm.epsilon)), None)?.1;
+            let second = self.pass((batch, planned), Some((&gradients, fgm.epsilon)), (None, None))?.1;
             gradients.add(second);
         }
         Ok((value, gradients))
     }
 
-    /// One pass forward and back, with the rows as they are, or moved so far along the gradients of a pass before.
-    fn pass(
+    /// One pass forward and back, of all tasks or of one, with the rows as they are, or moved so far along the gradients of
+    /// a pass before.
+    pub(crate) fn pass(
         &self,
-        batch: &Batch,
-        planned: &Planned,
+        (batch, planned): (&Batch, &Planned),
         moved: Option<(&Gradients, f32)>,
-        logits: Option<&mut Vec<f32>>,
+        (task, logits): (Option<usize>, Option<&mut Vec<f32>>),
     ) -> Result<(f32, Gradients), Error> {
         let ids: Vec<_> = self.params.table_ids().collect();
         let pass = Pass::new(&self.params, Mode::Train, self.setting.training.seed ^ (self.steps << 20));
@@ -122,7 +127,7 @@ impl Learner {
             }
             Ok(())
         })?;
-        let loss = self.loss((&pass, &x), (batch, planned), logits)?;
+        let loss = self.loss((&pass, &x), (batch, planned), (task, logits))?;
         let value = loss.item();
         let gradients = pass.backward(&loss);
         Ok((value, gradients))
@@ -132,19 +137,23 @@ impl Learner {
         &self,
         (pass, x): (&Pass, &Inputs),
         (batch, planned): (&Batch, &Planned),
-        wanted: Option<&mut Vec<f32>>,
+        (task, wanted): (Option<usize>, Option<&mut Vec<f32>>),
     ) -> Result<Tensor, Error> {
         match &self.model {
             Model::Ranker(model) => {
-                let y = Labels { values: &batch.labels, weights: &batch.weights };
-                // The model's own loss, which may couple its heads, unless another is asked for.
-                let other = |z: &Tensor| per_task(&self.losses, z, batch);
-                let own = self.losses.iter().all(|loss| *loss == TaskLoss::default());
-                let (z, loss) = model.learn(pass, x, &y, (!own).then_some(&other));
+                let one = |model: &dyn Ranker| {
+                    let z = model.forward(pass, x);
+                    (self.task_total((model, pass), &z, batch, task), z)
+                };
+                let apart = model.members().iter().map(|member| one(&**member));
+                let (loss, z) = match apart.map(|(loss, _)| loss).reduce(|sum, loss| sum.add(&loss)) {
+                    Some(sum) => (sum, None),
+                    None => (|(loss, z)| (loss, Some(z)))(one(&**model)),
+                };
                 if let Some(wanted) = wanted {
-                    match pass.is_plain() {
-                        true => wanted.extend_from_slice(z.data()),
-                        false => {
+                    match z.filter(|_| pass.is_plain()) {
+                        Some(z) => wanted.extend_from_slice(z.data()),
+                        None => {
                             wanted.extend(self.infer_planned(batch, planned, |p, x| model.forward(p, x))?)
                         }
                     }
@@ -217,20 +226,4 @@ impl Learner {
             self.steps + 1
         )))
     }
-}
-
-/// Σ over tasks of each one's loss of its own column.
-fn per_task(losses: &[TaskLoss], logits: &Tensor, batch: &Batch) -> Tensor {
-    let groups = Groups::by_request(&batch.candidate_request);
-    if let [one] = losses {
-        return task_loss(one, logits, &batch.labels, &batch.weights, &groups);
-    }
-    let column = |(t, loss): (usize, &TaskLoss)| {
-        let labels: Vec<f32> = batch.labels.iter().skip(t).step_by(losses.len()).copied().collect();
-        task_loss(loss, &logits.slice(t, 1), &labels, &batch.weights, &groups)
-    };
-    let mut parts = losses.iter().enumerate().map(column);
-    let first = parts.next();
-    let sum = parts.fold(first, |sum, part| sum.map(|sum| sum.add(&part)));
-    sum.unwrap_or_else(|| task_loss(&TaskLoss::default(), logits, &batch.labels, &batch.weights, &groups))
 }

@@ -35,7 +35,8 @@ use crate::Error;
 use crate::balance::BalanceStep;
 
 pub use files::{CatalogueFiles, EventColumn, EventFiles, QueryFiles, SequenceFiles, TableFiles, TimeColumn};
-pub use task::{Cell, MOST_GRADE, RawTask, Task};
+pub use task::{Cell, EXPOSURE, MOST_GRADE, RawTask, Task, TaskTraining};
+pub(crate) use task::{in_space, spaces};
 
 /// What the rows of the files are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -251,7 +252,10 @@ impl DatasetConfig {
     /// As [`Self::read`], from text; `file` is named in errors.
     pub fn parse(text: &str, file: &str) -> Result<Self, Error> {
         let parts: File = config::parse(text, file)?;
-        let config = Self::from_parts(parts.dataset, parts.task, parts.feature, parts.split, parts.examples);
+        let untrained = parts.task.iter().try_for_each(RawTask::check_untrained);
+        let config = untrained.and_then(|()| {
+            Self::from_parts(parts.dataset, parts.task, parts.feature, parts.split, parts.examples)
+        });
         config.and_then(|config| config.with_balance(parts.balance)).map_err(|e| match e {
             Error::Config(m) | Error::Schema(millstream_schema::Error::Config(m)) => {
                 Error::Config(format!("{file}: {m}"))

@@ -54,7 +54,24 @@ pub struct RawTask {
     graded: Option<bool>,
     min_value: Option<f32>,
     window_hours: Option<f64>,
+    space: Option<String>,
+    loss: Option<toml::Value>,
+    weight: Option<f32>,
 }
+
+/// What a `[[task]]` says of its training, which is no matter of the data; see [`RawTask::training`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskTraining<'a> {
+    /// The task.
+    pub name: &'a str,
+    /// Key `loss`, as written.
+    pub loss: Option<&'a toml::Value>,
+    /// Key `weight`.
+    pub weight: Option<f32>,
+}
+
+/// The space of a task without a `space`: every exposure.
+pub const EXPOSURE: &str = "exposure";
 
 /// A checked task.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -75,6 +92,9 @@ pub enum Task {
         /// Labels are grades of relevance, 0 to [`MOST_GRADE`], and are kept as they are.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         graded: bool,
+        /// Only rows that are positive for this task, an earlier one, count; all rows when absent.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        space: Option<String>,
     },
     /// An action of a log that follows an impression.
     Event {
@@ -86,6 +106,9 @@ pub enum Task {
         min_value: Option<f32>,
         /// Without a shared request id, the action must come within so many hours.
         window_hours: f64,
+        /// Only impressions that are positive for this task, an earlier one, count; all when absent.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        space: Option<String>,
     },
 }
 
@@ -97,10 +120,31 @@ impl Task {
         }
     }
 
+    /// The earlier task whose positive rows are this one's sample space; `None` for all rows. Outside of it a label is
+    /// NaN, and neither a loss nor a metric of the task sees the row.
+    pub fn space(&self) -> Option<&str> {
+        match self {
+            Self::Column { space, .. } | Self::Event { space, .. } => space.as_deref(),
+        }
+    }
+
     /// Whether its labels are grades instead of 0 or 1.
     pub fn graded(&self) -> bool {
         matches!(self, Self::Column { graded: true, .. })
     }
+}
+
+/// For each task the place of the one whose positive rows are its space.
+pub(crate) fn spaces(tasks: &[Task]) -> Vec<Option<usize>> {
+    let place = |task: &Task| task.space().and_then(|name| tasks.iter().position(|t| t.name() == name));
+    tasks.iter().map(place).collect()
+}
+
+/// Whether a row with these labels of the tasks so far is in the space that task number `space` makes.
+#[inline]
+pub(crate) fn in_space(space: Option<usize>, labels: &[f32]) -> bool {
+    // A row outside of the other task's own space has a NaN there, which is not above 0.
+    space.is_none_or(|task| labels[task] > 0.0)
 }
 
 /// The highest grade: gains are 2^grade − 1.
@@ -121,6 +165,7 @@ pub(super) fn check(dataset: &Dataset, raw: Vec<RawTask>) -> Result<Vec<Task>, E
     }
     let mut tasks: Vec<Task> = Vec::with_capacity(raw.len());
     for task in raw {
+        task.check_space(&tasks)?;
         let task = task.check(dataset.kind)?;
         if tasks.iter().any(|t| t.name() == task.name()) {
             return Err(Error::Config(format!("task `{}` is declared twice", task.name())));
@@ -145,13 +190,42 @@ impl RawTask {
         Err(Error::Config(format!("task `{}`: {message}", self.name)))
     }
 
+    /// What it says of its training.
+    pub fn training(&self) -> TaskTraining<'_> {
+        TaskTraining { name: &self.name, loss: self.loss.as_ref(), weight: self.weight }
+    }
+
+    /// Refuses keys of training where nothing is trained.
+    pub(super) fn check_untrained(&self) -> Result<(), Error> {
+        let set = [("loss", self.loss.is_some()), ("weight", self.weight.is_some())];
+        match set.into_iter().find(|(_, set)| *set) {
+            Some((key, _)) => self.fail(format_args!("key `{key}` is for training; it belongs in a recipe")),
+            None => Ok(()),
+        }
+    }
+
+    fn check_space(&self, before: &[Task]) -> Result<(), Error> {
+        let Some(space) = self.space.as_deref().filter(|space| *space != EXPOSURE) else { return Ok(()) };
+        let valid: Vec<&str> = before.iter().map(Task::name).chain([EXPOSURE]).collect();
+        if !valid.contains(&space) {
+            let unknown = suggest::unknown("task", space, valid);
+            return self.fail(format_args!(
+                "key `space` names \"exposure\" or a task above this one, whose positive rows it is over: {unknown}"
+            ));
+        }
+        Ok(())
+    }
+
     fn check(self, kind: Kind) -> Result<Task, Error> {
         if self.name.is_empty() {
             return Err(Error::Config("[[task]]: key `name` is empty".into()));
         }
+        if self.name == EXPOSURE {
+            return self.fail("the name stands for the space of all rows; take another");
+        }
         let allowed: &[&str] = match kind {
-            Kind::Table => &["column", "positive", "min", "drop", "graded"],
-            Kind::Log => &["event", "min_value", "window_hours"],
+            Kind::Table => &["column", "positive", "min", "drop", "graded", "space"],
+            Kind::Log => &["event", "min_value", "window_hours", "space"],
             Kind::Sequences => &[],
         };
         let written = [
@@ -163,6 +237,7 @@ impl RawTask {
             ("graded", self.graded.is_some()),
             ("min_value", self.min_value.is_some()),
             ("window_hours", self.window_hours.is_some()),
+            ("space", self.space.is_some()),
         ];
         if let Some((key, _)) = written.iter().find(|(key, set)| *set && !allowed.contains(key)) {
             return self.fail(format_args!(
@@ -196,6 +271,7 @@ impl RawTask {
             min: self.min,
             drop: self.drop.unwrap_or_default(),
             graded,
+            space: self.space.filter(|space| space != EXPOSURE),
         })
     }
 
@@ -219,6 +295,7 @@ impl RawTask {
         if self.min_value.is_some_and(|x| !x.is_finite()) {
             return self.fail("key `min_value` must be a finite number");
         }
-        Ok(Task::Event { name: self.name, event, min_value: self.min_value, window_hours })
+        let space = self.space.filter(|space| space != EXPOSURE);
+        Ok(Task::Event { name: self.name, event, min_value: self.min_value, window_hours, space })
     }
 }

@@ -9,6 +9,7 @@ use super::plan::{Plan, Rule, bucket, small_bucket};
 use super::split::Cut;
 use super::{DirectRows, Made, group_number, policy};
 use crate::Error;
+use crate::config::in_space;
 use crate::logs::{Layout, Piece};
 use crate::prepare::label;
 
@@ -130,7 +131,11 @@ impl<'a> Builder<'a> {
     fn row<'t>(&mut self, line: u64, cell: impl Fn(usize) -> &'t str) -> Result<(), Error> {
         let plan = &self.parser.plan;
         let before = self.labels.len();
-        for &(task, at) in &plan.tasks {
+        for &(task, at, space) in &plan.tasks {
+            if !in_space(space, &self.labels[before..]) {
+                self.labels.push(f32::NAN);
+                continue;
+            }
             match label(task, cell(at)) {
                 Ok(Some(label)) => self.labels.push(label),
                 Ok(None) => {

@@ -6,7 +6,7 @@ use millstream_schema::suggest;
 
 use super::DirectRows;
 use crate::Error;
-use crate::config::Task;
+use crate::config::{Task, spaces};
 
 /// Whole numbers whose keys are worked out beforehand.
 const SMALL: usize = 1024;
@@ -15,7 +15,8 @@ const SMALL: usize = 1024;
 pub(super) struct Plan<'a> {
     /// One per field of the encoder.
     pub(super) fields: Vec<Planned<'a>>,
-    pub(super) tasks: Vec<(&'a Task, usize)>,
+    /// Each task, the place of its cell, and the task that makes its space.
+    pub(super) tasks: Vec<(&'a Task, usize, Option<usize>)>,
     pub(super) group: Option<usize>,
 }
 
@@ -55,12 +56,12 @@ impl<'a> Plan<'a> {
             fields.push(Planned { at, column: &spec.column, rule: Rule::new(cell) });
         }
         let mut tasks = Vec::new();
-        for task in &rows.tasks {
+        for (task, space) in rows.tasks.iter().zip(spaces(&rows.tasks)) {
             let Task::Column { name, column, .. } = task else {
                 let message = format!("task `{}` reads events, which a table has none of", task.name());
                 return Err(Error::Config(message));
             };
-            tasks.push((task, place(column, &|| format!("task `{name}`"))?));
+            tasks.push((task, place(column, &|| format!("task `{name}`"))?, space));
         }
         let group = match &rows.group {
             Some(column) => Some(place(column, &|| "[dataset.table] group".into())?),

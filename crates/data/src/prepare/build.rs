@@ -9,6 +9,7 @@ use super::Job;
 use super::output::{Parts, positives_of};
 use super::positives::{FirstPositives, Story};
 use crate::blocks::{BLOCK_CANDIDATES, EncodedBlock};
+use crate::config::{in_space, spaces};
 use crate::negatives::NegativeSampler;
 use crate::{Error, Split};
 
@@ -213,8 +214,13 @@ impl Builder<'_> {
     }
 
     fn examples(&self, chunk: Chunk, bad: &mut BadValues) -> Result<Examples, Error> {
-        let tasks = self.job.config.tasks.len();
-        let label = |bits: &u32| -> Vec<f32> { (0..tasks).map(|t| (bits >> t & 1) as f32).collect() };
+        let (tasks, spaces) = (self.job.config.tasks.len(), spaces(&self.job.config.tasks));
+        let label = |bits: &u32| {
+            spaces.iter().enumerate().fold(Vec::with_capacity(tasks), |mut row: Vec<f32>, (t, space)| {
+                row.push(if in_space(*space, &row) { (bits >> t & 1) as f32 } else { f32::NAN });
+                row
+            })
+        };
         let no_exposure = chunk.exposure.iter().all(|&e| e == NO_ROW);
         let exposure = if no_exposure {
             self.encoder.exposure_defaults(chunk.item.len())?

@@ -4,38 +4,42 @@ use millstream_schema::{Frame, parse};
 
 use super::frames::column;
 use crate::Error;
-use crate::config::{MOST_GRADE, Task};
+use crate::config::{MOST_GRADE, Task, in_space, spaces};
 
 /// Reads the labels of a frame's rows.
 pub(crate) struct Labels<'a> {
     frame: &'a Frame,
-    /// Each task and the place of its column.
-    tasks: Vec<(&'a Task, usize)>,
+    /// Each task, the place of its column, and the task that makes its space.
+    tasks: Vec<(&'a Task, usize, Option<usize>)>,
 }
 
 impl<'a> Labels<'a> {
     /// # Errors
     /// A label column is missing.
     pub(crate) fn new(tasks: &'a [Task], frame: &'a Frame) -> Result<Self, Error> {
-        let place = |task: &'a Task| match task {
+        let place = |(task, space): (&'a Task, Option<usize>)| match task {
             Task::Column { name, column: label, .. } => {
-                column(frame, label, &format!("task `{name}`")).map(|at| (task, at))
+                column(frame, label, &format!("task `{name}`")).map(|at| (task, at, space))
             }
             Task::Event { name, .. } => {
                 Err(Error::Config(format!("task `{name}` reads events, which a table has none of")))
             }
         };
-        Ok(Self { tasks: tasks.iter().map(place).collect::<Result<_, _>>()?, frame })
+        Ok(Self { tasks: tasks.iter().zip(spaces(tasks)).map(place).collect::<Result<_, _>>()?, frame })
     }
 
-    /// Appends one row's labels, one per task; appends nothing and says `false` for a row that a task
-    /// drops.
+    /// Appends one row's labels, one per task, NaN for a task whose space the row is outside of, where its cell is
+    /// not looked at; appends nothing and says `false` for a row that a task drops.
     ///
     /// # Errors
     /// A label that is none, with file and line, whatever the policy.
     pub(crate) fn read(&self, row: usize, out: &mut Vec<f32>) -> Result<bool, Error> {
         let start = out.len();
-        for &(task, at) in &self.tasks {
+        for &(task, at, space) in &self.tasks {
+            if !in_space(space, &out[start..]) {
+                out.push(f32::NAN);
+                continue;
+            }
             match label(task, self.frame.get(row, at)) {
                 Ok(Some(label)) => out.push(label),
                 Ok(None) => {
@@ -108,7 +112,7 @@ mod tests {
     use crate::config::Cell;
 
     fn task(positive: Option<Vec<Cell>>, min: Option<f64>, drop: Vec<Cell>) -> Task {
-        Task::Column { name: "y".into(), column: "y".into(), positive, min, drop, graded: false }
+        Task::Column { name: "y".into(), column: "y".into(), positive, min, drop, graded: false, space: None }
     }
 
     #[test]
@@ -136,6 +140,38 @@ mod tests {
     }
 
     #[test]
+    fn a_label_outside_of_its_space_is_not_read() {
+        let named = |name: &str, space: Option<&str>| match task(None, None, vec![]) {
+            Task::Column { positive, min, drop, graded, .. } => Task::Column {
+                name: name.into(),
+                column: name.into(),
+                positive,
+                min,
+                drop,
+                graded,
+                space: space.map(Into::into),
+            },
+            event @ Task::Event { .. } => event,
+        };
+        let tasks = [named("click", None), named("cart", Some("click")), named("order", Some("cart"))];
+        let mut frame = Frame::new("log.csv", &["click", "cart", "order"]);
+        frame.push_row(1, &["0", "junk", ""]);
+        frame.push_row(2, &["1", "0", ""]);
+        frame.push_row(3, &["1", "1", "0"]);
+        frame.push_row(4, &["1", "", "0"]);
+        let labels = Labels::new(&tasks, &frame).unwrap();
+        let read = |row| {
+            let mut out = vec![7.0];
+            labels.read(row, &mut out).map(|_| out[1..].iter().map(|y| format!("{y}")).collect::<Vec<_>>())
+        };
+        assert_eq!(read(0).unwrap(), ["0", "NaN", "NaN"]);
+        assert_eq!(read(1).unwrap(), ["1", "0", "NaN"]);
+        assert_eq!(read(2).unwrap(), ["1", "1", "0"]);
+        let said = read(3).unwrap_err().to_string();
+        assert!(said.contains("log.csv:4") && said.contains("the label is missing"), "{said}");
+    }
+
+    #[test]
     fn grades_are_kept_as_they_are() {
         let task = Task::Column {
             name: "y".into(),
@@ -144,6 +180,7 @@ mod tests {
             min: None,
             drop: vec![],
             graded: true,
+            space: None,
         };
         for (cell, grade) in [("0", 0.0), ("4", 4.0), ("31", 31.0), ("1.5", 1.5)] {
             assert_eq!(label(&task, cell), Ok(Some(grade)), "{cell}");

@@ -81,7 +81,12 @@ impl<'a> Taker<'a> {
             if !self.seen.is_multiple_of(self.stride) {
                 continue;
             }
-            sample.label.push(batch.labels[row * batch.tasks + self.task] > 0.5);
+            let label = batch.labels[row * batch.tasks + self.task];
+            // Outside of the task's space.
+            if label.is_nan() {
+                continue;
+            }
+            sample.label.push(label > 0.5);
             sample.late.push(late);
             let request = batch.candidate_request[row] as usize;
             for ((builders, column), field) in self.builders.iter_mut().zip(&batch.columns).zip(fields) {

@@ -1,10 +1,10 @@
 //! What a user does with an impression, and when.
 
-use super::World;
 use super::items::ShareKind;
 use super::policy::Slot;
 use super::rng::{self, Rng};
 use super::truth::{Taste, sigmoid};
+use super::{ItemRow, UserRow, World};
 
 /// No action is later than this after the one that led to it.
 const LONGEST_MS: f64 = 7.0 * 86_400_000.0;
@@ -33,6 +33,24 @@ fn habits(kind: ShareKind) -> (f64, f64, f64) {
     }
 }
 
+/// Closer matches are carted, liked and watched more: 0.5 to 1.5 times as often.
+fn zeal(affinity: f32) -> f64 {
+    0.5 + f64::from(affinity)
+}
+
+impl World {
+    /// True probability that a click by `user` on `item` at `time_ms` is followed by a cart, whether they would click or
+    /// not: the conversion rate over all exposures, which clicked ones overstate, since closer matches are clicked more
+    /// as well.
+    ///
+    /// # Panics
+    /// When a row is outside this world.
+    pub fn cart_probability(&self, user: UserRow, item: ItemRow, time_ms: i64) -> f64 {
+        let affinity = self.affinity(&self.taste(user, time_ms), item).clamp(0.0, 1.0);
+        (habits(self.items.facts[item as usize].kind).0 * zeal(affinity)).min(1.0)
+    }
+}
+
 impl Outcome {
     /// Draws what follows an impression at `time_ms` at a position with P(examined) = `examined`.
     pub(super) fn draw(
@@ -46,9 +64,8 @@ impl Outcome {
             return Self::default();
         }
         let click_ms = after(rng, time_ms, 6_000.0, 0.8);
-        // Closer matches are carted, liked and watched more: 0.5 to 1.5 times as often.
         let affinity = world.affinity(taste, slot.item).clamp(0.0, 1.0);
-        let zeal = 0.5 + f64::from(affinity);
+        let zeal = zeal(affinity);
         let kind = world.items.facts[slot.item as usize].kind;
         let (cart, order, like) = habits(kind);
         let cart_ms = chance(rng, cart * zeal).then(|| after(rng, click_ms, 180_000.0, 1.2));

@@ -294,6 +294,30 @@ fn retrieval_examples_are_the_positives_with_their_pasts() {
 }
 
 #[test]
+fn an_action_in_the_space_of_another_has_labels_where_that_one_happened() {
+    let rows = world(&mut Draw(11));
+    let plain = shown_case(SHOWN, &rows);
+    let spaced =
+        shown_case(&SHOWN.replace("name = \"finish\"", "name = \"finish\"\nspace = \"click\""), &rows);
+    plain.prepared();
+    spaced.prepared();
+    let mut outside = 0;
+    for split in Split::ALL {
+        let (all, some) = (plain.examples(split, Use::Rank), spaced.examples(split, Use::Rank));
+        assert_eq!(all.candidate_item, some.candidate_item);
+        for (all, some) in all.labels.chunks(2).zip(some.labels.chunks(2)) {
+            assert_eq!(all[0], some[0]);
+            match all[0] > 0.0 {
+                true => assert_eq!(all[1], some[1]),
+                false => assert!(some[1].is_nan()),
+            }
+            outside += usize::from(some[1].is_nan());
+        }
+    }
+    assert!(outside > 100);
+}
+
+#[test]
 fn a_planted_future_never_reaches_a_history() {
     // The item `future` is tapped at the very moment of each request, and right after it.
     let mut rows = Vec::new();

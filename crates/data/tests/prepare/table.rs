@@ -118,6 +118,63 @@ fn every_row_is_in_one_part_with_its_label_and_its_group() {
     );
 }
 
+const FUNNEL: &str = r#"
+[dataset]
+kind = "table"
+[dataset.table]
+train = ["a.csv"]
+[[task]]
+name = "click"
+[[task]]
+name = "order"
+space = "click"
+[[task]]
+name = "kept"
+space = "order"
+[[feature]]
+name = "x"
+side = "item"
+kind = "categorical"
+"#;
+
+#[test]
+fn a_label_outside_of_its_tasks_space_is_nan_and_a_twin_sees_its_own_labels() {
+    let rows = "click,order,kept,x\n0,,,a\n1,0,?,b\n1,1,1,c\n0,7,7,d\n1,1,0,e\n";
+    let case = Case::new(FUNNEL, &[("a.csv", rows)]);
+    let (report, prepared) = case.prepared();
+    assert_eq!(report.parts.part(Split::Train, Use::Rank).positives, [3, 2, 1]);
+    let options = SourceOptions { batch_size: 10, shuffle: None, skip_batches: 0 };
+    let labels = |prepared: &Prepared| {
+        let batch = prepared.source(Split::Train, Use::Rank, options).unwrap().next_batch().unwrap().unwrap();
+        assert_eq!(batch.tasks, prepared.tasks.len());
+        batch.labels.iter().map(f32::to_string).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(labels(&prepared), "0 NaN NaN 1 0 NaN 1 1 1 0 NaN NaN 1 1 0");
+    let twin = prepared.with_task("order").unwrap();
+    assert_eq!((twin.tasks.clone(), labels(&twin)), (vec!["order".to_owned()], "NaN 0 1 NaN 1".to_owned()));
+    let message = prepared.with_task("ordr").unwrap_err().to_string();
+    assert!(message.contains("did you mean `order`?"), "{message}");
+}
+
+#[test]
+fn a_space_that_cannot_be_is_refused_by_name() {
+    for (from, to, said) in [
+        ("space = \"click\"", "space = \"clik\"", "did you mean `click`?"),
+        ("space = \"click\"", "space = \"kept\"", "a task above this one"),
+        ("name = \"click\"", "name = \"exposure\"", "stands for the space of all rows"),
+        ("space = \"click\"", "weight = 2.0", "key `weight` is for training; it belongs in a recipe"),
+        ("space = \"click\"", "loss = \"focal\"", "key `loss` is for training"),
+    ] {
+        let config = FUNNEL.replacen(from, to, 1);
+        let message = Case::new(&config, &[("a.csv", "click,order,kept,x\n1,1,1,a\n")]).error(false);
+        assert!(message.contains(said), "{to}: {message}");
+    }
+    // The space of all rows may be named.
+    let named = FUNNEL.replacen("space = \"click\"", "space = \"exposure\"", 1);
+    let (_, prepared) = Case::new(&named, &[("a.csv", "click,order,kept,x\n0,1,1,a\n")]).prepared();
+    assert_eq!(prepared.part(Split::Train, Use::Rank).positives, [0, 1, 1]);
+}
+
 #[test]
 fn a_split_by_time_trains_on_the_earlier_rows() {
     let timed = SPLIT

@@ -113,7 +113,8 @@ impl Machines {
             let y = batch.labels.get(n * tasks + task).copied().unwrap_or(0.0);
             self.steps.push(weight * (sigmoid(z) - y));
         }
-        for (machine, &g) in self.machines.iter_mut().zip(&self.steps) {
+        // A row outside of a task's space has no label, and so no slope.
+        for (machine, &g) in self.machines.iter_mut().zip(&self.steps).filter(|(_, g)| !g.is_nan()) {
             machine.learn((batch, n), tables, dense, g);
         }
         Ok(())

@@ -6,7 +6,7 @@ use millstream_nn::{Inputs, Params, Pass, Tensor};
 use millstream_schema::suggest;
 use serde::Deserialize;
 
-use crate::ranker::{Labels, RANKERS, Ranker, RankerDef, Shape};
+use crate::ranker::{RANKERS, Ranker, RankerDef, Shape};
 use crate::{Error, ModelConfig};
 
 /// Entry of the list of rankers.
@@ -52,31 +52,16 @@ fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Bo
     Ok(Box::new(Ensemble((0..c.members).map(one).collect::<Result<_, _>>()?)))
 }
 
-impl Ensemble {
-    /// The mean of `[N, T]` each.
-    fn mean(&self, logits: impl Iterator<Item = Tensor>) -> Tensor {
-        let sum = logits.reduce(|sum, z| sum.add(&z)); // [N, T]
-        // There is a member: the configuration was checked.
-        sum.map_or_else(|| unreachable!("an ensemble of nobody"), |sum| sum.scale(1.0 / self.0.len() as f32))
-    }
-}
-
 impl Ranker for Ensemble {
     fn forward(&self, pass: &Pass, x: &Inputs) -> Tensor {
-        self.mean(self.0.iter().map(|member| member.forward(pass, x))) // [N, T]
+        let logits = self.0.iter().map(|member| member.forward(pass, x));
+        let sum = logits.reduce(|sum, z| sum.add(&z)); // [N, T]
+        // There is a member: the configuration was checked.
+        let sum = sum.unwrap_or_else(|| unreachable!("an ensemble of nobody"));
+        sum.scale(1.0 / self.0.len() as f32)
     }
 
-    fn learn(
-        &self,
-        pass: &Pass,
-        x: &Inputs,
-        y: &Labels<'_>,
-        given: Option<&dyn Fn(&Tensor) -> Tensor>,
-    ) -> (Tensor, Tensor) {
-        let (logits, losses): (Vec<_>, Vec<_>) =
-            self.0.iter().map(|member| member.learn(pass, x, y, given)).unzip();
-        let sum = losses.into_iter().reduce(|sum, loss| sum.add(&loss));
-        let sum = sum.unwrap_or_else(|| unreachable!("an ensemble of nobody"));
-        (self.mean(logits.into_iter()), sum)
+    fn members(&self) -> &[Box<dyn Ranker>] {
+        &self.0
     }
 }

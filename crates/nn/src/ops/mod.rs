@@ -8,6 +8,7 @@ mod cross_vector;
 mod distance;
 pub(crate) mod dropout;
 mod elementwise;
+pub(crate) mod experts;
 mod factorise;
 mod ffm;
 mod gate;

@@ -1,6 +1,7 @@
 //! What a `[training]` table says.
 
 mod optimiser;
+mod task_weights;
 
 use millstream_nn::loss::TaskLoss;
 use millstream_nn::{LookAhead, Schedule};
@@ -11,6 +12,7 @@ use crate::Error;
 
 pub use crate::average::AverageConfig;
 pub use optimiser::{AdmissionConfig, DenseConfig, DenseOptimizer, ExpiryConfig, RowOptimizer, RowsConfig};
+pub use task_weights::{TaskWeights, WeightMethod};
 
 /// How a model is trained. Every key has a default; an unknown one is an error.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,6 +45,9 @@ pub struct TrainConfig {
     /// Losses of single tasks, by name, in place of `loss`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub losses: BTreeMap<String, TaskLoss>,
+    /// What the losses of several tasks count beside each other.
+    #[serde(skip_serializing_if = "TaskWeights::is_default")]
+    pub task_weights: TaskWeights,
     /// Slow copies of the dense weights that follow the fast ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lookahead: Option<LookAhead>,
@@ -147,6 +152,7 @@ impl Default for TrainConfig {
             schedule: None,
             loss: TaskLoss::default(),
             losses: BTreeMap::new(),
+            task_weights: TaskWeights::default(),
             lookahead: None,
             average: None,
             fgm: None,
@@ -176,6 +182,7 @@ impl TrainConfig {
             if x.is_finite() && x > 0.0 { Ok(()) } else { Err(key_error(key, "a number above 0", x)) }
         };
         self.check_optimisers()?;
+        self.task_weights.check(self.fgm.is_some())?;
         self.check_updates()?;
         self.check_mode()?;
         self.check_average()?;
@@ -288,6 +295,7 @@ impl TrainConfig {
         let set = [
             ("loss", self.loss != TaskLoss::default()),
             ("losses", !self.losses.is_empty()),
+            ("task_weights", !self.task_weights.is_default()),
             ("schedule", self.schedule.is_some()),
             ("reduce_on_plateau", self.reduce_on_plateau.is_some()),
             ("lookahead", self.lookahead.is_some()),

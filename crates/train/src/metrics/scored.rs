@@ -72,8 +72,15 @@ impl Scored {
     }
 
     /// Adds examples: probabilities (or logits), labels and groups (users) are `[N]`; `weights` is `[N]`, or empty
-    /// when all are 1.
+    /// when all are 1. An example whose label is NaN, being outside of its task's space, is left out.
     pub fn push(&mut self, scores: &[f32], labels: &[f32], groups: &[u32], weights: &[f32]) {
+        if labels.iter().any(|y| y.is_nan()) {
+            fn inside<T: Copy>(labels: &[f32], from: &[T]) -> Vec<T> {
+                from.iter().zip(labels).filter(|(_, y)| !y.is_nan()).map(|(x, _)| *x).collect()
+            }
+            let (scores, weights) = (inside(labels, scores), inside(labels, weights));
+            return self.push(&scores, &inside(labels, labels), &inside(labels, groups), &weights);
+        }
         if !weights.is_empty() || !self.weights.is_empty() {
             self.weights.resize(self.labels.len(), 1.0);
             self.weights.extend_from_slice(weights);

@@ -84,7 +84,7 @@ fn larger_is_better(key: &str) -> Option<bool> {
     let bare = bare.split('@').next().unwrap_or(bare);
     match bare {
         "logloss" | "ne" | "ece" => Some(false),
-        "calibration" | "coverage" | "gini" | "novelty" | "tail_share" => None,
+        "weight" | "calibration" | "coverage" | "gini" | "novelty" | "tail_share" => None,
         _ => Some(true),
     }
 }

@@ -2,6 +2,7 @@
 
 use millstream_nn::{FieldInput, Inputs};
 use millstream_schema::{Batch, Column, Field, Rows, Shape as FieldShape};
+use std::borrow::Cow;
 
 use crate::{Error, ModelConfig};
 
@@ -26,7 +27,7 @@ struct Part {
 }
 
 /// Rows with their labels, as plain numbers.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Matrix {
     /// `[N, width]`, row-major.
     pub(super) values: Vec<f32>,
@@ -42,6 +43,28 @@ pub(super) struct Matrix {
 impl Matrix {
     pub(super) fn rows(&self) -> usize {
         self.values.len() / self.width
+    }
+
+    /// The rows in the space of a task: those whose label is a number. Labels of other tasks are left out where rows are.
+    pub(super) fn in_space(&self, task: usize) -> Cow<'_, Self> {
+        let inside: Vec<usize> = (0..self.rows()).filter(|row| !self.labels[task][*row].is_nan()).collect();
+        if inside.len() == self.rows() {
+            return Cow::Borrowed(self);
+        }
+        let mut labels = vec![Vec::new(); self.labels.len()];
+        labels[task] = inside.iter().map(|row| self.labels[task][*row]).collect();
+        let row = |row: &usize| self.values[row * self.width..][..self.width].iter().copied();
+        // Requests of which no candidate is left end nowhere.
+        let mut ends: Vec<usize> =
+            self.ends.iter().map(|end| inside.partition_point(|row| row < end)).collect();
+        ends.dedup();
+        Cow::Owned(Self {
+            values: inside.iter().flat_map(row).collect(),
+            width: self.width,
+            labels,
+            weights: inside.iter().filter_map(|row| self.weights.get(*row).copied()).collect(),
+            ends: ends.into_iter().filter(|end| *end > 0).collect(),
+        })
     }
 }
 

@@ -178,6 +178,10 @@ fn fit(
     let before = layout.in_params(params);
     let mut fitted = Fitted { again: own.refit && valid.rows() > 0, ..Fitted::default() };
     for task in 0..shape.tasks {
+        let (train, valid) = (train.in_space(task), valid.in_space(task));
+        if train.rows() == 0 {
+            return Err(Error::Config(format!("there is not a single row of task {} to train on", task + 1)));
+        }
         check_labels(own.objective, &train, task)?;
         let trees = if data.again { before[task].trees.len() } else { own.trees };
         let own = Config { trees, ..own.clone() };
