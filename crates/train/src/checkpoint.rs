@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::learner::{Learner, SavedState, Setting, role_of};
 use crate::stream::{Sparsity, StreamState};
-use crate::{Error, RunState};
+use crate::{Error, RunState, rules};
 
 /// Section of a stream's state.
 const STREAM: &str = "stream";
@@ -121,7 +121,8 @@ pub fn fresh(setting: &Setting<'_>, from: Option<&Path>) -> Result<Learner, Erro
     let Some(path) = from else { return Learner::new(setting) };
     let mut saved = open(path, setting)?;
     let optimizer = OptimState::default();
-    let state = SavedState { weights: saved.weights()?, store: saved.store()?, optimizer, steps: 0 };
+    let store = saved.store_with_shards(rules::shards(setting.training))?;
+    let state = SavedState { weights: saved.weights()?, store, optimizer, steps: 0 };
     Learner::restore(setting, state)
 }
 
@@ -141,8 +142,8 @@ fn open(path: &Path, setting: &Setting<'_>) -> Result<Saved, Error> {
 fn restore(path: &Path, mut saved: Saved, setting: &Setting<'_>) -> Result<Learner, Error> {
     let optimizer = saved.section("optimizer")?;
     let optimizer = postcard::from_bytes(&optimizer).map_err(|e| unreadable(path, "optimiser state", &e))?;
-    let state =
-        SavedState { weights: saved.weights()?, store: saved.store()?, optimizer, steps: saved.header.steps };
+    let store = saved.store_with_shards(rules::shards(setting.training))?;
+    let state = SavedState { weights: saved.weights()?, store, optimizer, steps: saved.header.steps };
     let mut learner = Learner::restore(setting, state)?;
     learner.set_negatives_kept(saved.header.negatives_kept);
     Ok(learner)
