@@ -1,5 +1,6 @@
 //! Turn log files into batches, split by time; make synthetic worlds.
 
+mod ahead;
 pub mod balance;
 pub mod blocks;
 pub mod config;

@@ -8,12 +8,11 @@
 //! Memory: one pool (about [`POOL_BLOCKS`] blocks, or four batches) and three assembled batches.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
 
 use millstream_schema::{Assembler, Batch, BatchSource, Examples};
 
 use crate::Error;
+use crate::ahead::{Ahead, Outlet};
 use crate::blocks::{BLOCK_CANDIDATES, BlockReader};
 use crate::negatives::next;
 
@@ -37,17 +36,10 @@ pub struct SourceOptions {
 /// counted, so that what it draws does not depend on where a run was broken off.
 pub type Edit = Box<dyn FnMut(&mut Examples, u64) -> Result<(), millstream_schema::Error> + Send>;
 
-enum Message {
-    Batch(Box<Batch>),
-    End,
-    Failed(Error),
-}
-
 /// Batches of one pass over a block file.
 #[derive(Debug)]
 pub struct Source {
-    receiver: Option<Receiver<Message>>,
-    thread: Option<JoinHandle<()>>,
+    batches: Ahead<Box<Batch>>,
 }
 
 impl Source {
@@ -76,61 +68,17 @@ impl Source {
         if options.batch_size == 0 {
             return Err(Error::Config("the batch size must be above 0".into()));
         }
-        let (sender, receiver) = sync_channel(AHEAD);
-        let work = move || {
+        let work = move |outlet: &Outlet<Box<Batch>>| {
             let walk = Walk::new(blocks, options);
-            let last = match send_batches(walk, &assembler, (options.skip_batches, &mut edit), &sender) {
-                Ok(()) => Message::End,
-                Err(e) => Message::Failed(e),
-            };
-            // Nobody listens any more when the source was dropped.
-            let _ = sender.send(last);
+            send_batches(walk, &assembler, (options.skip_batches, &mut edit), outlet)
         };
-        let thread = std::thread::Builder::new().name("batches".into()).spawn(work);
-        let thread = thread.map_err(|source| Error::Io { path: "a reading thread".into(), source })?;
-        Ok(Self { receiver: Some(receiver), thread: Some(thread) })
+        Ok(Self { batches: Ahead::start("batches", AHEAD, work)? })
     }
 }
 
 impl BatchSource for Source {
     fn next_batch(&mut self) -> Result<Option<Batch>, millstream_schema::Error> {
-        let Some(receiver) = &self.receiver else { return Ok(None) };
-        match receiver.recv() {
-            Ok(Message::Batch(batch)) => return Ok(Some(*batch)),
-            Ok(Message::End) => {}
-            Ok(Message::Failed(e)) => {
-                self.receiver = None;
-                return Err(schema_error(e));
-            }
-            Err(_) => {
-                self.receiver = None;
-                return Err(millstream_schema::Error::Corrupt("the reading thread ended early".into()));
-            }
-        }
-        self.receiver = None;
-        Ok(None)
-    }
-}
-
-impl Drop for Source {
-    fn drop(&mut self) {
-        // The thread ends at its next send once nobody listens.
-        self.receiver = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-/// The same error as the schema's trait tells it.
-pub(crate) fn schema_error(e: Error) -> millstream_schema::Error {
-    use millstream_schema::Error as Schema;
-    match e {
-        Error::Schema(e) => e,
-        Error::Config(message) => Schema::Config(message),
-        Error::Input { place, reason } => Schema::Input { place, reason },
-        Error::Io { path, source } => Schema::Io { path: path.display().to_string(), source },
-        corrupt @ Error::Corrupt { .. } => Schema::Corrupt(corrupt.to_string()),
+        Ok(self.batches.next()?.map(|batch| *batch))
     }
 }
 
@@ -138,13 +86,13 @@ fn send_batches(
     mut walk: Walk,
     assembler: &Assembler,
     (mut number, edit): (u64, &mut Edit),
-    sender: &SyncSender<Message>,
+    outlet: &Outlet<Box<Batch>>,
 ) -> Result<(), Error> {
     while let Some(mut examples) = walk.next()? {
         edit(&mut examples, number)?;
         number += 1;
         let batch = assembler.batch(&examples)?;
-        if sender.send(Message::Batch(Box::new(batch))).is_err() {
+        if !outlet.give(Box::new(batch)) {
             return Ok(());
         }
     }

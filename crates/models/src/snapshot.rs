@@ -2,8 +2,8 @@
 
 use millstream_nn::{Params, Weights};
 use millstream_schema::Field;
-use millstream_store::Store;
 use millstream_store::container::{Container, ContainerWriter};
+use millstream_store::{SHARDS, Store};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::path::Path;
@@ -137,9 +137,14 @@ impl Saved {
 
     /// The embedding rows with their optimiser state.
     pub fn store(&mut self) -> Result<Store, Error> {
+        self.store_with_shards(SHARDS)
+    }
+
+    /// As [`Saved::store`] with a chosen number of shards per table, see [`Store::with_shards`].
+    pub fn store_with_shards(&mut self, shards: usize) -> Result<Store, Error> {
         let path = self.container.path().to_owned();
         let mut reader = self.container.reader("rows")?;
-        Ok(Store::read_from(&mut reader, &path)?)
+        Ok(Store::read_with_shards(&mut reader, &path, shards)?)
     }
 
     /// Whether there is an extra section of this name.

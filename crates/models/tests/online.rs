@@ -12,7 +12,7 @@ use millstream_models::{ModelConfig, Ranker, Scorer, serving};
 use millstream_nn::{DenseOptim, Mode, Optimiser, Params, Pass};
 use millstream_schema::ids::NO_ROW;
 use millstream_schema::{Assembler, Batch, Column, Columns, Encoder, Examples, Frame, History, Schema, Side};
-use millstream_store::{RowInit, RowOptim, RowsMut, Store, TableConfig};
+use millstream_store::{Admission, RowInit, RowOptim, RowsMut, Store, TableConfig};
 
 /// Each field has one key from a table of its own.
 const PLAIN: &str = r#"
@@ -120,7 +120,17 @@ struct Model {
 }
 
 impl Model {
-    fn new(schema: &str, (name, options): (&str, &str), optim: RowOptim) -> Self {
+    /// As streams have it: a single shard per table.
+    fn new(schema: &str, named: (&str, &str), optim: RowOptim) -> Self {
+        Self::with(schema, named, optim, (1, None))
+    }
+
+    fn with(
+        schema: &str,
+        (name, options): (&str, &str),
+        optim: RowOptim,
+        (shards, admission): (usize, Option<Admission>),
+    ) -> Self {
         let (encoder, config) = (encoder(schema), config(name, options));
         let mut params = Params::new(3);
         let sides = serving::sides(&encoder);
@@ -131,9 +141,10 @@ impl Model {
             optim,
             l2: 1e-3,
             seed: 5,
+            admission,
             ..TableConfig::new(t.name.clone(), t.dim)
         };
-        let store = Store::new(params.tables().iter().map(table).collect()).unwrap();
+        let store = Store::with_shards(params.tables().iter().map(table).collect(), shards).unwrap();
         Self { encoder, config, params, store, optimiser: Optimiser::new(DenseOptim::sgd(0.05)), ranker }
     }
 
@@ -312,6 +323,26 @@ fn what_was_learned_row_by_row_opens_in_the_scorer_and_scores_the_same() {
             let live = copy.learn(&mut *copy.kernel(), &one)[0];
             let saved = scorer.score(&one).unwrap()[0];
             assert!((1.0 / (1.0 + (-live).exp()) - saved).abs() < 1e-6, "{name}: {live} {saved}");
+        }
+    }
+}
+
+#[test]
+fn rows_side_by_side_and_rows_in_shards_learn_the_same_bits_with_and_without_admission() {
+    for schema in [PLAIN, MIXED] {
+        for (name, options) in RANKERS {
+            for (optim, sightings) in rules().into_iter().flat_map(|rule| [(rule, 1), (rule, 3)]) {
+                let admission = (sightings > 1).then_some(Admission::Count { sightings });
+                let learned = |shards: usize| {
+                    let mut model = Model::with(schema, (name, options), optim, (shards, admission));
+                    let mut kernel = model.kernel();
+                    let mut bits = model.learn(&mut *kernel, &batch(&model.encoder.clone(), 0..100));
+                    bits.extend(model.learn(&mut *kernel, &batch(&model.encoder.clone(), 100..200)));
+                    bits.extend(model.weights());
+                    bits.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+                };
+                assert_eq!(learned(1), learned(8), "{name} {optim:?}");
+            }
         }
     }
 }

@@ -146,6 +146,59 @@ fn slope_of<const K: usize>(x: &[f32], fields: usize, i: usize, g: f32, out: &mu
     }
 }
 
+/// Puts field `i`'s row `[F·K]` of x into the columns for it of x̄ `[F, F·K]`, where x̄[j, i] = x[i, j] and x̄[i, i] = 0. Row j of x̄
+/// then holds side by side what field j's row meets: [`ffm_crossed`] and [`ffm_adagrad`] go through memory in order.
+#[inline(always)]
+pub fn ffm_cross(row: &[f32], (fields, k): (usize, usize), i: usize, crossed: &mut [f32]) {
+    match k {
+        2 => cross_of::<2>(row, fields, i, crossed),
+        4 => cross_of::<4>(row, fields, i, crossed),
+        8 => cross_of::<8>(row, fields, i, crossed),
+        _ => {
+            for (j, x) in row.chunks_exact(k).enumerate() {
+                crossed[(j * fields + i) * k..][..k].copy_from_slice(x);
+            }
+        }
+    }
+    crossed[(i * fields + i) * k..][..k].fill(0.0);
+}
+
+#[inline(always)]
+fn cross_of<const K: usize>(row: &[f32], fields: usize, i: usize, crossed: &mut [f32]) {
+    let ((row, _), (crossed, _)) = (row.as_chunks::<K>(), crossed.as_chunks_mut::<K>());
+    for (to, from) in crossed[i..].iter_mut().step_by(fields).zip(row) {
+        *to = *from;
+    }
+}
+
+/// Running sums of [`ffm_crossed`]: rows in turn add to one of two, so that one does not wait for the other.
+pub type FfmSums = [[f32; LANES]; 2];
+
+/// Adds field `i`'s part of [`ffm`], Σ_{j<i} ⟨x[i, j], x̄[i, j]⟩, to running sums, from its rows `[F·K]` of x and of x̄ (see
+/// [`ffm_cross`]); the sum over all fields is that of all numbers in them.
+#[inline(always)]
+pub fn ffm_crossed(row: &[f32], crossed: &[f32], (i, k): (usize, usize), sums: &mut FfmSums) {
+    let sums = &mut sums[i % 2];
+    let (row, rest) = row[..i * k].as_chunks::<LANES>();
+    let (crossed, crossed_rest) = crossed[..i * k].as_chunks::<LANES>();
+    for (a, b) in row.iter().zip(crossed) {
+        (0..LANES).for_each(|d| sums[d] += a[d] * b[d]);
+    }
+    for (sum, (a, b)) in sums.iter_mut().zip(rest.iter().zip(crossed_rest)) {
+        *sum += a * b;
+    }
+}
+
+/// [`adagrad`] of a field's row `[F·K]` with its gradient g x̄ (see [`ffm_cross`]).
+#[inline(always)]
+pub fn ffm_adagrad(w: &mut [f32], a: &mut [f32], crossed: &[f32], g: f32, step: AdaGradStep) {
+    for ((w, a), &x) in w.iter_mut().zip(a).zip(crossed) {
+        let g = g * x + step.l2 * *w;
+        *a += g * g;
+        *w -= step.lr * g / (a.sqrt() + step.eps);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,6 +228,31 @@ mod tests {
                 let mut out = vec![9.0; fields * k];
                 ffm_slope(&x, (fields, k), i, 0.7, &mut out);
                 assert_eq!(out, slopes[at(i, 0)..at(i + 1, 0)]);
+            }
+        }
+    }
+
+    #[test]
+    fn rows_side_by_side_with_what_they_meet_give_the_same_pairs_and_steps() {
+        let step = AdaGradStep { lr: 0.1, eps: 1e-6, l2: 0.01 };
+        for (fields, k) in [(1, 4), (2, 3), (5, 2), (7, 4), (9, 8), (4, 5)] {
+            let (x, width) = (numbers(fields * fields * k), fields * k);
+            let (mut crossed, mut sums) = (vec![9.0; x.len()], FfmSums::default());
+            for (i, row) in x.chunks(width).enumerate() {
+                ffm_cross(row, (fields, k), i, &mut crossed);
+            }
+            for (i, (row, crossed)) in x.chunks(width).zip(crossed.chunks(width)).enumerate() {
+                ffm_crossed(row, crossed, (i, k), &mut sums);
+            }
+            assert!((sums.as_flattened().iter().sum::<f32>() - ffm(&x, fields, k)).abs() < 1e-5);
+            for i in 0..fields {
+                let row = &x[i * width..][..width];
+                let (mut w, mut a) = (row.to_vec(), vec![0.5; width]);
+                let (mut wanted_w, mut wanted_a, mut slope) = (w.clone(), a.clone(), vec![0.0; width]);
+                ffm_adagrad(&mut w, &mut a, &crossed[i * width..][..width], 0.7, step);
+                ffm_slope(&x, (fields, k), i, 0.7, &mut slope);
+                adagrad(&mut wanted_w, &mut wanted_a, &slope, step);
+                assert_eq!((w, a), (wanted_w, wanted_a));
             }
         }
     }

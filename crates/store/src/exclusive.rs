@@ -19,6 +19,12 @@ impl Place {
     pub fn is_some(self) -> bool {
         self.slot != u32::MAX
     }
+
+    /// Number of the row in its shard, from 0; without one `u32::MAX`, which no row has.
+    #[inline]
+    pub fn slot(self) -> u32 {
+        self.slot
+    }
 }
 
 /// Access to the rows of a store without locks, by [`Store::exclusive`], for learners that take one example

@@ -1,15 +1,25 @@
 //! From key to slot: open addressing with linear probing, one cache line per look-up.
+//!
+//! Two functions spread keys. [`mix`] orders files and chooses shards: it is a format. [`spread`] chooses buckets, in memory only, and
+//! is quick.
 
 use crate::prefetch::prefetch;
 
 /// A hash of `key` whose every bit depends on every bit of the key (the finaliser of SplitMix64).
-/// The top bits choose the shard, the low bits the bucket.
+/// The top bits choose the shard.
 #[inline]
 pub(crate) fn mix(key: u64) -> u64 {
     let x = key.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
+}
+
+/// Where among the buckets a key belongs: the two halves of a product of 128 bits, folded (as wyhash does, Wang 2019).
+#[inline]
+fn spread(key: u64) -> usize {
+    let product = u128::from(key ^ 0x2d35_8dcc_aa6c_78a5) * 0x8bb8_4b93_962e_acc9;
+    (product as u64 ^ (product >> 64) as u64) as usize
 }
 
 /// No slot: of a free bucket, and of a key that has no row.
@@ -35,22 +45,21 @@ impl KeyIndex {
         self.len as usize
     }
 
-    /// The bucket of `key`, or the free one where it belongs; the table must not be empty. `hash` is
-    /// `mix(key)` here and below.
+    /// The bucket of `key`, or the free one where it belongs; the table must not be empty.
     #[inline]
-    fn find(&self, hash: u64, key: u64) -> usize {
+    fn find(&self, key: u64) -> usize {
         let mask = self.buckets.len() - 1;
-        let mut at = hash as usize & mask;
+        let mut at = spread(key) & mask;
         while self.buckets[at].slot != NONE && self.buckets[at].key != key {
             at = (at + 1) & mask;
         }
         at
     }
 
-    /// Asks for the bucket that `hash` leads to.
+    /// Asks for the bucket that `key` leads to.
     #[inline]
-    pub(crate) fn prefetch(&self, hash: u64) {
-        let at = hash as usize & self.buckets.len().wrapping_sub(1);
+    pub(crate) fn prefetch(&self, key: u64) {
+        let at = spread(key) & self.buckets.len().wrapping_sub(1);
         if let Some(bucket) = self.buckets.get(at) {
             prefetch(std::slice::from_ref(bucket));
         }
@@ -58,20 +67,20 @@ impl KeyIndex {
 
     /// The slot of `key`, or [`NONE`].
     #[inline]
-    pub(crate) fn get(&self, hash: u64, key: u64) -> u32 {
+    pub(crate) fn get(&self, key: u64) -> u32 {
         if self.buckets.is_empty() {
             return NONE;
         }
-        self.buckets[self.find(hash, key)].slot
+        self.buckets[self.find(key)].slot
     }
 
     /// The slot of `key`, and whether it was handed out just now.
     #[inline]
-    pub(crate) fn get_or_insert(&mut self, hash: u64, key: u64) -> (u32, bool) {
+    pub(crate) fn get_or_insert(&mut self, key: u64) -> (u32, bool) {
         if self.buckets.len() * 3 <= self.len() * 4 {
             self.grow();
         }
-        let at = self.find(hash, key);
+        let at = self.find(key);
         let bucket = &mut self.buckets[at];
         if bucket.slot != NONE {
             return (bucket.slot, false);
@@ -86,7 +95,7 @@ impl KeyIndex {
         let size = (self.buckets.len() * 2).max(16);
         let old = std::mem::replace(&mut self.buckets, vec![Bucket { key: 0, slot: NONE }; size]);
         for bucket in old.into_iter().filter(|bucket| bucket.slot != NONE) {
-            let at = self.find(mix(bucket.key), bucket.key);
+            let at = self.find(bucket.key);
             self.buckets[at] = bucket;
         }
     }

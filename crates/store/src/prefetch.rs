@@ -12,8 +12,10 @@ pub(crate) fn prefetch<T>(slice: &[T]) {
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         const LINE: usize = 64;
+        /// As many as a core can wait for at once, about; what comes after would only hold it up.
+        const LINES: usize = 24;
         let start = slice.as_ptr().cast::<i8>();
-        for at in (0..size_of_val(slice).min(8 * LINE)).step_by(LINE) {
+        for at in (0..size_of_val(slice).min(LINES * LINE)).step_by(LINE) {
             // SAFETY: the address lies inside `slice`, and a prefetch neither reads nor faults.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(start.add(at)) };
         }

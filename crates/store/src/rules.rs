@@ -18,20 +18,19 @@ impl Rules {
         Self { layout: Layout::new(&config), stream, config }
     }
 
-    /// The slot of a key, given with its hash. A key without a row gets one, with `word` as its step,
-    /// unless the table counts first and this is no sighting or not one too many; it is `NONE` then.
+    /// The slot of a key. A key without a row gets one, with `word` as its step, unless the table counts first and this is no sighting or not one too many; it is `NONE` then.
     #[inline]
-    pub(crate) fn slot(&self, shard: &mut Shard, (hash, key): (u64, u64), word: u32, sight: bool) -> u32 {
+    pub(crate) fn slot(&self, shard: &mut Shard, key: u64, word: u32, sight: bool) -> u32 {
         if let Some(admission) = self.config.admission {
-            let (slot, enough) = (shard.get(hash, key), admission.sightings());
+            let (slot, enough) = (shard.get(key), admission.sightings());
             let counts = shard.counts.as_mut();
-            if slot != NONE || !sight || !counts.is_some_and(|c| c.sight(hash, key, enough, word)) {
+            if slot != NONE || !sight || !counts.is_some_and(|c| c.sight(mix(key), key, enough, word)) {
                 return slot;
             }
         }
-        let (slot, new) = shard.get_or_insert(hash, key);
+        let (slot, new) = shard.get_or_insert(key);
         if new {
-            self.start_row(shard.row_mut(slot), hash, word);
+            self.start_row(shard.row_mut(slot), mix(key), word);
         }
         slot
     }

@@ -1,17 +1,19 @@
 use crate::counts::Counts;
-use crate::keys::{KeyIndex, mix};
+use crate::keys::KeyIndex;
 use crate::prefetch::prefetch;
+use crate::room::Room;
+use std::ops::Range;
 
-/// Rows per chunk: small enough that a table of few keys stays small, and growth copies nothing.
-const CHUNK_ROWS: usize = 128;
+/// Rows that a shard with any has room for: few enough that a table of few keys stays small.
+const FIRST_ROWS: usize = 32;
 
-/// One part of a table: its keys and, chunk by chunk, its rows of `stride` words.
+/// One part of a table: its keys and, side by side in the order in which they came, its rows of `stride` words.
 ///
 /// Slots are `u32`; a shard would need hundreds of gigabytes of rows to run out of them.
 #[derive(Debug)]
 pub(crate) struct Shard {
     keys: KeyIndex,
-    chunks: Vec<Box<[f32]>>,
+    rows: Room,
     stride: usize,
     /// Of keys without a row, where the table counts before it admits.
     pub(crate) counts: Option<Counts>,
@@ -21,7 +23,7 @@ pub(crate) struct Shard {
 
 impl Shard {
     pub(crate) fn new(stride: usize, counts: Option<Counts>) -> Self {
-        Self { keys: KeyIndex::default(), chunks: Vec::new(), stride, counts, graves: Vec::new() }
+        Self { keys: KeyIndex::default(), rows: Room::default(), stride, counts, graves: Vec::new() }
     }
 
     #[inline]
@@ -29,71 +31,79 @@ impl Shard {
         self.keys.len()
     }
 
-    /// The slot of `key`, or [`NONE`](crate::keys::NONE). `hash` is `mix(key)` here and below.
+    /// The slot of `key`, or [`NONE`](crate::keys::NONE).
     #[inline]
-    pub(crate) fn get(&self, hash: u64, key: u64) -> u32 {
-        self.keys.get(hash, key)
+    pub(crate) fn get(&self, key: u64) -> u32 {
+        self.keys.get(key)
     }
 
     /// The slot of `key`; a new one holds a zeroed row and the answer says `true`.
     #[inline]
-    pub(crate) fn get_or_insert(&mut self, hash: u64, key: u64) -> (u32, bool) {
-        let (slot, new) = self.keys.get_or_insert(hash, key);
-        if new && slot as usize >= self.chunks.len() * CHUNK_ROWS {
-            self.chunks.push(vec![0.0; CHUNK_ROWS * self.stride].into_boxed_slice());
+    pub(crate) fn get_or_insert(&mut self, key: u64) -> (u32, bool) {
+        let (slot, new) = self.keys.get_or_insert(key);
+        if new {
+            self.reach(slot);
         }
         (slot, new)
     }
 
+    /// Makes room for the row in `slot`.
     #[inline]
-    fn place(&self, slot: u32) -> (usize, usize) {
-        (slot as usize / CHUNK_ROWS, slot as usize % CHUNK_ROWS * self.stride)
+    fn reach(&mut self, slot: u32) {
+        let end = (slot as usize + 1) * self.stride;
+        if end > self.rows.words().len() {
+            self.rows.grow(end.max(FIRST_ROWS * self.stride));
+        }
+    }
+
+    #[inline]
+    fn span(&self, slot: u32) -> Range<usize> {
+        let at = slot as usize * self.stride;
+        at..at + self.stride
     }
 
     #[inline]
     pub(crate) fn row(&self, slot: u32) -> &[f32] {
-        let (chunk, at) = self.place(slot);
-        &self.chunks[chunk][at..at + self.stride]
+        &self.rows.words()[self.span(slot)]
     }
 
     #[inline]
     pub(crate) fn row_mut(&mut self, slot: u32) -> &mut [f32] {
-        let (chunk, at) = self.place(slot);
-        &mut self.chunks[chunk][at..at + self.stride]
+        let span = self.span(slot);
+        &mut self.rows.words_mut()[span]
     }
 
     /// As [`row`](Self::row) for a slot that may not exist.
     #[inline]
     pub(crate) fn try_row(&self, slot: u32) -> Option<&[f32]> {
-        let (chunk, at) = self.place(slot);
-        self.chunks.get(chunk)?.get(at..at + self.stride)
+        self.rows.words().get(self.span(slot))
     }
 
     /// As [`row_mut`](Self::row_mut) for a slot that may not exist.
     #[inline]
     pub(crate) fn try_row_mut(&mut self, slot: u32) -> Option<&mut [f32]> {
-        let (chunk, at) = self.place(slot);
-        self.chunks.get_mut(chunk)?.get_mut(at..at + self.stride)
+        let span = self.span(slot);
+        self.rows.words_mut().get_mut(span)
     }
 
     /// Two rows at once, if they are there and not the same.
     #[inline]
     pub(crate) fn pair_mut(&mut self, first: u32, second: u32) -> Option<(&mut [f32], &mut [f32])> {
-        let ((chunk, at), (other, to)) = (self.place(first), self.place(second));
-        let stride = self.stride;
-        if chunk != other {
-            let [a, b] = self.chunks.get_disjoint_mut([chunk, other]).ok()?;
-            return Some((a.get_mut(at..at + stride)?, b.get_mut(to..to + stride)?));
-        }
-        let ranges = [at..at + stride, to..to + stride];
-        let [a, b] = self.chunks.get_mut(chunk)?.get_disjoint_mut(ranges).ok()?;
+        let spans = [self.span(first), self.span(second)];
+        let [a, b] = self.rows.words_mut().get_disjoint_mut(spans).ok()?;
         Some((a, b))
+    }
+
+    /// All rows, and room for more behind them: row by row in the order of slots.
+    #[inline]
+    pub(crate) fn words_mut(&mut self) -> &mut [f32] {
+        self.rows.words_mut()
     }
 
     /// Asks for what the look-up of a key will read.
     #[inline]
-    pub(crate) fn prefetch_key(&self, hash: u64) {
-        self.keys.prefetch(hash);
+    pub(crate) fn prefetch_key(&self, key: u64) {
+        self.keys.prefetch(key);
     }
 
     /// Asks for the row in `slot`, of which `words` will be used; does nothing for a slot that is not there.
@@ -121,10 +131,10 @@ impl Shard {
         pairs.sort_unstable_by_key(|&(_, slot)| slot);
         let mut rest = Self::new(self.stride, None);
         for (key, slot) in pairs {
-            let (new, _) = rest.get_or_insert(mix(key), key);
+            let (new, _) = rest.get_or_insert(key);
             rest.row_mut(new).copy_from_slice(self.row(slot));
         }
-        (self.keys, self.chunks) = (rest.keys, rest.chunks);
+        (self.keys, self.rows) = (rest.keys, rest.rows);
         dropped
     }
 
@@ -134,10 +144,9 @@ impl Shard {
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
-        let rows = self.chunks.len() * CHUNK_ROWS * self.stride * size_of::<f32>();
+        let rows = self.rows.memory_bytes(self.len() * self.stride);
         let counts = self.counts.as_ref().map_or(0, Counts::memory_bytes);
         let graves = self.graves.capacity() * size_of::<(u64, u64)>();
-        let chunks = self.chunks.capacity() * size_of::<Box<[f32]>>();
-        rows + chunks + counts + graves + self.keys.memory_bytes()
+        rows + counts + graves + self.keys.memory_bytes()
     }
 }

@@ -4,8 +4,8 @@ use crate::table::Table;
 use millstream_schema::suggest;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Shards per table unless chosen otherwise.
-pub(crate) const SHARDS: usize = 64;
+/// Shards per table unless chosen otherwise: enough for threads that push and pull side by side.
+pub const SHARDS: usize = 64;
 
 /// The most shards a table may have.
 const MAX_SHARDS: usize = 1 << 12;

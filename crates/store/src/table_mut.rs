@@ -1,7 +1,7 @@
 use crate::config::{RowType, TableConfig};
 use crate::error::{Error, Result};
 use crate::exclusive::Place;
-use crate::keys::mix;
+use crate::keys::{NONE, mix};
 use crate::layout::Layout;
 use crate::rules::Rules;
 use crate::shard::Shard;
@@ -51,15 +51,30 @@ impl<'a> TableMut<'a> {
         self.refuse_bf16()?;
         places.clear();
         places.reserve(keys.len());
-        self.each_hash(keys, |table, hash, key| {
-            let at = shard_of(hash, table.shards.len());
-            let slot = table.rules.slot(table.shards[at], (hash, key), table.word, true);
-            places.push(Place { shard: at as u32, slot });
-        });
+        let (rules, word) = (self.rules, self.word);
+        if let [shard] = &mut self.shards[..] {
+            for keys in keys.chunks(BLOCK) {
+                keys.iter().for_each(|&key| shard.prefetch_key(key));
+                let place = |&key| Place { shard: 0, slot: rules.slot(shard, key, word, true) };
+                places.extend(keys.iter().map(place));
+            }
+        } else {
+            for keys in keys.chunks(BLOCK) {
+                let start = places.len();
+                places.extend(keys.iter().map(|&key| {
+                    let at = shard_of(mix(key), self.shards.len());
+                    self.shards[at].prefetch_key(key);
+                    Place { shard: at as u32, slot: NONE }
+                }));
+                for (place, &key) in places[start..].iter_mut().zip(keys) {
+                    place.slot = rules.slot(self.shards[place.shard as usize], key, word, true);
+                }
+            }
+        }
         if self.rules.config.admission.is_some() {
             // A key that was let in at a repeat in this very call has its row at every place.
             for (place, &key) in places.iter_mut().zip(keys).filter(|(place, _)| !place.is_some()) {
-                place.slot = self.shards[place.shard as usize].get(mix(key), key);
+                place.slot = self.shards[place.shard as usize].get(key);
             }
         }
         Ok(())
@@ -73,18 +88,26 @@ impl<'a> TableMut<'a> {
         self.refuse_bf16()?;
         places.clear();
         places.extend(keys.iter().map(|&key| {
-            let hash = mix(key);
-            let at = shard_of(hash, self.shards.len());
-            Place { shard: at as u32, slot: self.shards[at].get(hash, key) }
+            let at = shard_of(mix(key), self.shards.len());
+            Place { shard: at as u32, slot: self.shards[at].get(key) }
         }));
         Ok(())
     }
 
-    /// A number of a row's own, for arrays beside the table: numbers are about as many as there are rows. Good as long
-    /// as the place is, which must be that of a row.
+    /// All rows of a table that is one shard, side by side: D weights, the state, and the word that says when a row was last
+    /// touched, S words in all. Whoever changes a row puts the word given beside them last in it, as
+    /// [`row`](Self::row) does. The row at a place is number [`Place::slot`]; rows behind the last one are nobody's.
+    ///
+    /// `None` when the table has several shards, rows of another size, or bf16 weights.
     #[inline]
-    pub fn number(&self, place: Place) -> usize {
-        place.slot as usize * self.shards.len() + place.shard as usize
+    pub fn side_by_side<const S: usize>(&mut self) -> Option<(&mut [[f32; S]], f32)> {
+        let word = f32::from_bits(self.word);
+        match &mut self.shards[..] {
+            [shard] if self.layout.stride() == S && self.layout.dtype == RowType::F32 => {
+                Some((shard.words_mut().as_chunks_mut().0, word))
+            }
+            _ => None,
+        }
     }
 
     /// As [`Exclusive::prefetch`](crate::Exclusive::prefetch).
@@ -157,20 +180,6 @@ impl<'a> TableMut<'a> {
         if self.rules.mean_is_due(step) {
             let shards: Vec<&Shard> = self.shards.iter().map(|shard| &**shard).collect();
             *write(self.mean) = mean_of_rows(self.layout, &shards);
-        }
-    }
-
-    /// Calls `visit` with each key and its hash, a block at a time, after the buckets of a block were asked for.
-    fn each_hash(&mut self, keys: &[u64], mut visit: impl FnMut(&mut Self, u64, u64)) {
-        let mut hashes = [0; BLOCK];
-        for keys in keys.chunks(BLOCK) {
-            for (hash, &key) in hashes.iter_mut().zip(keys) {
-                *hash = mix(key);
-                self.shards[shard_of(*hash, self.shards.len())].prefetch_key(*hash);
-            }
-            for (&hash, &key) in hashes.iter().zip(keys) {
-                visit(self, hash, key);
-            }
         }
     }
 

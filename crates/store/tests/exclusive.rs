@@ -154,3 +154,31 @@ fn bf16_rows_are_refused_in_place() {
     let said = store.exclusive().locate(table, &[1], &mut Vec::new()).unwrap_err().to_string();
     assert_eq!(said, "table `t` holds bf16 weights; rows that change in place must be f32");
 }
+
+#[test]
+fn rows_side_by_side_are_those_at_the_places_and_count_as_touched_when_the_word_says_so() {
+    let config = TableConfig { dim: 1, ..config(RowOptim::Ftrl { alpha: 0.1, beta: 1.0, l1: 0.0, l2: 0.0 }) };
+    let stores = [1, 2].map(|shards| Store::with_shards(vec![config.clone()], shards).unwrap());
+    let keys: Vec<u64> = (0..100_000).map(|at| at * 7).collect();
+    let [mut one, mut two] = stores;
+    let table = one.table("t").unwrap();
+    let change = |store: &mut Store, beside: bool| {
+        let (mut rows, mut places) = (store.exclusive(), Vec::new());
+        rows.locate(table, &keys, &mut places).unwrap();
+        rows.step();
+        let table = rows.table(table).unwrap();
+        assert!(table.side_by_side::<3>().is_none());
+        assert_eq!(table.side_by_side::<4>().is_some(), beside);
+        for (at, &place) in places.iter().enumerate().skip(50_000) {
+            let new = [at as f32, 1.0, 2.0];
+            match table.side_by_side::<4>() {
+                Some((all, word)) => all[place.slot() as usize] = [new[0], new[1], new[2], word],
+                None => table.row(place).copy_from_slice(&new),
+            }
+        }
+        rows.step();
+    };
+    change(&mut one, true);
+    change(&mut two, false);
+    assert!(bytes(&one) == bytes(&two));
+}

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::learner::{Learner, SavedState, Setting, role_of};
 use crate::stream::{Sparsity, StreamState};
-use crate::{Error, RunState};
+use crate::{Error, RunState, rules};
 
 /// Section of a stream's state.
 const STREAM: &str = "stream";
@@ -126,7 +126,8 @@ pub fn fresh(setting: &Setting<'_>, from: Option<&Path>) -> Result<Learner, Erro
     let Some(path) = from else { return Learner::new(setting) };
     let mut saved = open(path, setting)?;
     let optimizer = OptimState::default();
-    let state = SavedState { weights: saved.weights()?, store: saved.store()?, optimizer, steps: 0 };
+    let store = saved.store_with_shards(rules::shards(setting.training))?;
+    let state = SavedState { weights: saved.weights()?, store, optimizer, steps: 0 };
     Learner::restore(setting, state)
 }
 
@@ -152,8 +153,8 @@ fn restore(path: &Path, mut saved: Saved, setting: &Setting<'_>) -> Result<Learn
         ),
         false => None,
     };
-    let state =
-        SavedState { weights: saved.weights()?, store: saved.store()?, optimizer, steps: saved.header.steps };
+    let store = saved.store_with_shards(rules::shards(setting.training))?;
+    let state = SavedState { weights: saved.weights()?, store, optimizer, steps: saved.header.steps };
     let mut learner = Learner::restore(setting, state)?;
     learner.average = average;
     learner.set_negatives_kept(saved.header.negatives_kept);

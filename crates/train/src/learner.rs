@@ -170,9 +170,7 @@ impl Learner {
                 store.check_tables(&configs)?;
                 store
             }
-            // Row by row one thread has a table at a time; fewer shards are fewer places to look.
-            None if setting.training.updates == Updates::Row => Store::with_shards(configs, 1)?,
-            None => Store::new(configs)?,
+            None => Store::with_shards(configs, rules::shards(setting.training))?,
         };
         let tables = params.tables().iter().map(|t| store.table(&t.name)).collect::<Result<_, _>>()?;
         let online = match setting.training.updates {
@@ -286,7 +284,8 @@ impl Learner {
     /// # Errors
     /// None that the configuration, which was checked, allows.
     pub fn reset_rows(&mut self) -> Result<(), Error> {
-        self.store = Store::new(rules::tables(&self.params, &self.setting.training))?;
+        let training = &self.setting.training;
+        self.store = Store::with_shards(rules::tables(&self.params, training), rules::shards(training))?;
         self.tables =
             self.params.tables().iter().map(|t| self.store.table(&t.name)).collect::<Result<_, _>>()?;
         Ok(())

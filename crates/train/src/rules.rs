@@ -4,10 +4,19 @@
 use millstream_nn::loss::TaskLoss;
 use millstream_nn::{Optimiser, Params, RowInit as NnInit};
 use millstream_schema::suggest;
-use millstream_store::{RowInit, TableConfig};
+use millstream_store::{RowInit, SHARDS, TableConfig};
 
-use crate::config::RowsConfig;
+use crate::config::{RowsConfig, Updates};
 use crate::{Error, TrainConfig};
+
+/// Shards of a store that learns so, fresh or opened again. Row by row one thread has a table at a time; a single shard is one place
+/// to look, and its rows lie side by side.
+pub fn shards(training: &TrainConfig) -> usize {
+    match training.updates {
+        Updates::Row => 1,
+        Updates::Batch => SHARDS,
+    }
+}
 
 /// Takes the frozen weights from the optimisers; must come before [`optimiser`].
 ///

@@ -14,8 +14,6 @@ mod split;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
 
 use millstream_schema::ids::NO_ROW;
 use millstream_schema::{BadValues, Batch, BatchSource, Encoder, Policy};
@@ -23,9 +21,9 @@ use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::Error;
+use crate::ahead::{Ahead, Listening, Outlet};
 use crate::config::Task;
 use crate::logs::{self, FrameReader, LogFormat, Piece, Pieces};
-use crate::source::schema_error;
 use frames::Framer;
 use plan::Plan;
 
@@ -69,8 +67,7 @@ impl Default for DirectOptions {
 
 /// Batches of one pass over text files.
 pub struct Direct {
-    receiver: Option<Receiver<Message>>,
-    thread: Option<JoinHandle<()>>,
+    made: Ahead<Box<Made>>,
     bad: BadValues,
     position: u64,
 }
@@ -81,12 +78,6 @@ struct Made {
     bad: BadValues,
     /// Rows read, dropped ones counted.
     rows: u64,
-}
-
-enum Message {
-    Made(Box<Made>),
-    End,
-    Failed(Error),
 }
 
 impl Direct {
@@ -102,19 +93,9 @@ impl Direct {
             return Err(Error::config("there is no file to read"));
         }
         let wave = 2 * rayon::current_num_threads().max(1);
-        let (sender, receiver) = sync_channel(wave);
-        let work = move || {
-            let last = match read_all(&files, &rows, options, &sender) {
-                Ok(()) => Message::End,
-                Err(e) => Message::Failed(e),
-            };
-            // Nobody listens any more when the source was dropped.
-            let _ = sender.send(last);
-        };
-        let thread = std::thread::Builder::new().name("text".into()).spawn(work);
-        let thread = thread.map_err(|source| Error::Io { path: "a reading thread".into(), source })?;
+        let work = move |outlet: &Outlet<Box<Made>>| read_all(&files, &rows, options, outlet);
         let bad = BadValues::new(policy(options.strict));
-        Ok(Self { receiver: Some(receiver), thread: Some(thread), bad, position: options.skip_rows })
+        Ok(Self { made: Ahead::start("text", wave, work)?, bad, position: options.skip_rows })
     }
 
     /// Rows of the files up to the end of the last batch handed out, those left out at the start included.
@@ -130,39 +111,14 @@ impl Direct {
 
 impl BatchSource for Direct {
     fn next_batch(&mut self) -> Result<Option<Batch>, millstream_schema::Error> {
-        let Some(receiver) = &self.receiver else { return Ok(None) };
-        loop {
-            match receiver.recv() {
-                Ok(Message::Made(made)) => {
-                    self.position += made.rows;
-                    self.bad.merge(&made.bad);
-                    if made.batch.candidates() > 0 {
-                        return Ok(Some(made.batch));
-                    }
-                }
-                Ok(Message::End) => break,
-                Ok(Message::Failed(e)) => {
-                    self.receiver = None;
-                    return Err(schema_error(e));
-                }
-                Err(_) => {
-                    self.receiver = None;
-                    return Err(millstream_schema::Error::Corrupt("the reading thread ended early".into()));
-                }
+        while let Some(made) = self.made.next()? {
+            self.position += made.rows;
+            self.bad.merge(&made.bad);
+            if made.batch.candidates() > 0 {
+                return Ok(Some(made.batch));
             }
         }
-        self.receiver = None;
         Ok(None)
-    }
-}
-
-impl Drop for Direct {
-    fn drop(&mut self) {
-        // The thread ends at its next send once nobody listens.
-        self.receiver = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 
@@ -178,14 +134,11 @@ fn policy(strict: bool) -> Policy {
     if strict { Policy::Strict } else { Policy::Count }
 }
 
-/// Whether the receiver is still there.
-type Listening = bool;
-
 fn read_all(
     files: &DirectFiles,
     rows: &DirectRows,
     options: DirectOptions,
-    sender: &SyncSender<Message>,
+    outlet: &Outlet<Box<Made>>,
 ) -> Result<(), Error> {
     let mut skip = options.skip_rows;
     let mut framer = None;
@@ -195,13 +148,13 @@ fn read_all(
             false => logs::Rows::Frames(logs::open(path, &files.format)?),
         };
         let listening = match opened {
-            logs::Rows::Text(pieces) => read_text(*pieces, rows, (options, &mut skip), sender)?,
+            logs::Rows::Text(pieces) => read_text(*pieces, rows, (options, &mut skip), outlet)?,
             logs::Rows::Frames(reader) => {
                 if framer.is_none() {
                     framer = Some(Framer::new(rows, options.strict)?);
                 }
                 let Some(framer) = &framer else { continue };
-                read_frames(reader, framer, (options, &mut skip), sender)?
+                read_frames(reader, framer, (options, &mut skip), outlet)?
             }
         };
         if !listening {
@@ -215,7 +168,7 @@ fn read_text(
     mut pieces: Pieces,
     rows: &DirectRows,
     (options, skip): (DirectOptions, &mut u64),
-    sender: &SyncSender<Message>,
+    outlet: &Outlet<Box<Made>>,
 ) -> Result<Listening, Error> {
     let plan = Plan::new(rows, pieces.names(), pieces.source())?;
     let layout = pieces.layout().clone();
@@ -226,7 +179,7 @@ fn read_text(
         let (read, end) = take(wave, || pieces.next(options.batch_size));
         let made: Vec<Result<Made, Error>> =
             read.par_iter().map(|piece: &Piece| parser.parse(piece)).collect();
-        if !send_all(made, sender)? {
+        if !send_all(made, outlet)? {
             return Ok(false);
         }
         // What was read before an error comes first: its own errors are the earlier ones.
@@ -240,7 +193,7 @@ fn read_frames(
     mut reader: Box<dyn FrameReader>,
     framer: &Framer<'_>,
     (options, skip): (DirectOptions, &mut u64),
-    sender: &SyncSender<Message>,
+    outlet: &Outlet<Box<Made>>,
 ) -> Result<Listening, Error> {
     while *skip > 0 {
         let mut frame = reader.frame();
@@ -256,7 +209,7 @@ fn read_frames(
             Ok((reader.read(&mut frame, options.batch_size)? > 0).then_some(frame))
         });
         let made: Vec<Result<Made, Error>> = frames.par_iter().map(|frame| framer.frame(frame)).collect();
-        if !send_all(made, sender)? {
+        if !send_all(made, outlet)? {
             return Ok(false);
         }
         if let Some(end) = end {
@@ -281,9 +234,9 @@ fn take<T>(
     (out, None)
 }
 
-fn send_all(made: Vec<Result<Made, Error>>, sender: &SyncSender<Message>) -> Result<Listening, Error> {
+fn send_all(made: Vec<Result<Made, Error>>, outlet: &Outlet<Box<Made>>) -> Result<Listening, Error> {
     for one in made {
-        if sender.send(Message::Made(Box::new(one?))).is_err() {
+        if !outlet.give(Box::new(one?)) {
             return Ok(false);
         }
     }

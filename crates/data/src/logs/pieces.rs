@@ -68,7 +68,8 @@ impl Pieces {
         }
         let lines = self.inner.lines();
         let text = lines.text()[..bytes].to_owned();
-        let quotes = self.layout.quoted.is_some() && memchr(b'"', text.as_bytes()).is_some();
+        let quotes =
+            self.layout.quoted.is_some() && lines.has_quotes() && memchr(b'"', text.as_bytes()).is_some();
         let piece = Piece { text, line: lines.line(), rows: found, quotes };
         lines.consume(bytes, ends);
         Ok(Some(piece))
@@ -92,12 +93,13 @@ impl Pieces {
     fn find(&mut self, rows: usize) -> Result<(usize, usize, u64), Error> {
         let (mut at, mut found, mut ends) = (0, 0, 0);
         loop {
+            let quotes = self.inner.lines().has_quotes();
             while found < rows {
                 let rest = &self.inner.lines().text()[at..];
                 if rest.is_empty() {
                     break;
                 }
-                let Some((bytes, lines)) = self.layout.row(rest, &mut self.record) else { break };
+                let Some((bytes, lines)) = self.layout.row(rest, quotes, &mut self.record) else { break };
                 found += usize::from(self.layout.is_row(&rest[..bytes]));
                 (at, ends) = (at + bytes, ends + lines);
             }
@@ -132,11 +134,13 @@ impl Pieces {
 }
 
 impl Layout {
-    /// Bytes and line ends of the row at the beginning of `text`; `None` if a quoted cell is not closed in it.
-    fn row(&self, text: &str, record: &mut Record) -> Option<(usize, u64)> {
+    /// Bytes and line ends of the row at the beginning of `text`, which has `quotes` or not; `None` if a quoted cell is not closed in
+    /// it.
+    #[inline]
+    fn row(&self, text: &str, quotes: bool, record: &mut Record) -> Option<(usize, u64)> {
         let (line, next) = first_line(text);
         match self.quoted {
-            Some(byte) if memchr(b'"', line.as_bytes()).is_some() => record.parse(text, byte),
+            Some(byte) if quotes && memchr(b'"', line.as_bytes()).is_some() => record.parse(text, byte),
             _ => Some((next, u64::from(next > line.len()))),
         }
     }

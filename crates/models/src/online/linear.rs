@@ -2,37 +2,39 @@
 
 use millstream_nn::kernels::{self, AdaGradStep, FtrlStep};
 use millstream_schema::Batch;
-use millstream_store::{Place, RowOptim, TableMut};
-use rayon::prelude::*;
+use millstream_store::{RowOptim, TableMut};
 
-use super::rows::{Dense, Located, Part, Source, Term};
-
-/// Below so many keys of a batch threads cost more than they bring.
-const PARALLEL: usize = 4096;
+use super::rows::{Dense, Located, Part, Source};
+use crate::Error;
 
 /// Weights of one example, or how to get them one by one.
 pub(super) struct Linear {
     pub(super) part: Part,
     /// Set when each field has one row of a table of its own and all take the same rule, which is one of those below.
     sweep: Option<Sweep>,
-    /// `[F]`: the rows that the batch at hand meets.
-    near: Vec<Near>,
-    /// Number of the batch, from 1.
-    batch: u32,
+    /// `[N, F]`: the rows that the batch at hand meets, candidate by candidate; out of bounds for a key without a row.
+    slots: Vec<u32>,
     /// `[F]` each: weights, first and second numbers of state, gradients.
     rows: [Vec<f32>; 4],
 }
 
-/// The rows of one table that a batch meets, side by side: each is fetched from the table once and brought back once.
-#[derive(Default)]
-struct Near {
-    /// For each key, the row's place in `values`; 0 for a key without a row.
-    ids: Vec<u32>,
-    /// By the row's number in its table: the last batch that met it, and its place then.
-    seen: Vec<(u32, u32)>,
-    places: Vec<Place>,
-    /// Weight and state. The first stands for keys without a row.
-    values: Vec<[f32; 4]>,
+/// The tables of a linear part for as long as a batch is learned.
+pub(super) enum Lent<'b, 'a> {
+    /// Rows of a weight and the word of touched.
+    Two(Beside<'b, 2>),
+    /// With one number of state.
+    Three(Beside<'b, 3>),
+    /// With two.
+    Four(Beside<'b, 4>),
+    /// All else, row by row.
+    Tables(Vec<&'b mut TableMut<'a>>),
+}
+
+/// The rows of each field's table as they lie in memory, S words each.
+pub(super) struct Beside<'b, const S: usize> {
+    rows: Vec<&'b mut [[f32; S]]>,
+    /// The last word of a row that is touched.
+    word: f32,
 }
 
 /// The rule of all rows, at scale 1.
@@ -43,37 +45,49 @@ enum Sweep {
     Ftrl { alpha: f32, step: FtrlStep },
 }
 
-impl Near {
-    fn load(&mut self, from: &Located, table: &TableMut<'_>, batch: u32) {
-        self.ids.clear();
-        self.places.clear();
-        self.values.clear();
-        self.places.push(Place::NONE);
-        self.values.push([0.0; 4]);
-        for &place in &from.places {
-            if !place.is_some() {
-                self.ids.push(0);
-                continue;
+impl<'b, const S: usize> Beside<'b, S> {
+    /// `None` if the tables do not lie so.
+    fn new<'a>(tables: Vec<&'b mut TableMut<'a>>) -> Option<Self> {
+        let (mut rows, mut last) = (Vec::with_capacity(tables.len()), 0.0);
+        for table in tables {
+            let (all, word) = table.side_by_side()?;
+            rows.push(all);
+            last = word;
+        }
+        Some(Self { rows, word: last })
+    }
+
+    /// The rows in `slots` `[F]`, cut into weights and state; zeros for a key without a row.
+    #[inline(always)]
+    fn read(&self, slots: &[u32], [w, first, second]: [&mut [f32]; 3]) {
+        let out = w.iter_mut().zip(first).zip(second);
+        for ((rows, &slot), ((w, a), b)) in self.rows.iter().zip(slots).zip(out) {
+            let row = rows.get(slot as usize).copied().unwrap_or([0.0; S]);
+            *w = row[0];
+            if S > 2 {
+                *a = row[1];
             }
-            let number = table.number(place);
-            if self.seen.len() <= number {
-                self.seen.resize(2 * number + 64, (0, 0));
+            if S > 3 {
+                *b = row[2];
             }
-            let seen = &mut self.seen[number];
-            if seen.0 != batch {
-                *seen = (batch, self.values.len() as u32);
-                let mut value = [0.0; 4];
-                value.iter_mut().zip(table.peek(place)).for_each(|(v, x)| *v = *x);
-                self.values.push(value);
-                self.places.push(place);
-            }
-            self.ids.push(seen.1);
         }
     }
 
-    fn store(&self, table: &mut TableMut<'_>) {
-        for (place, value) in self.places.iter().zip(&self.values).skip(1) {
-            table.row(*place).iter_mut().zip(value).for_each(|(x, v)| *x = *v);
+    /// Puts back what [`read`](Self::read) gave.
+    #[inline(always)]
+    fn write(&mut self, slots: &[u32], [w, first, second]: [&[f32]; 3]) {
+        let from = w.iter().zip(first).zip(second);
+        for ((rows, &slot), ((w, a), b)) in self.rows.iter_mut().zip(slots).zip(from) {
+            let Some(to) = rows.get_mut(slot as usize) else { continue };
+            let mut row = [self.word; S];
+            row[0] = *w;
+            if S > 2 {
+                row[1] = *a;
+            }
+            if S > 3 {
+                row[2] = *b;
+            }
+            *to = row;
         }
     }
 }
@@ -81,42 +95,43 @@ impl Near {
 impl Linear {
     pub(super) fn new(part: Part) -> Self {
         let rows = [(); 4].map(|()| vec![0.0; part.terms.len()]);
-        let near = part.terms.iter().map(|_| Near::default()).collect();
-        Self { sweep: sweep(&part), part, near, batch: 0, rows }
+        Self { sweep: sweep(&part), part, slots: Vec::new(), rows }
     }
 
     /// Takes up a batch whose rows were found.
-    pub(super) fn load(&mut self, batch: &Batch, tables: &[TableMut<'_>]) {
-        if self.sweep.is_none() {
-            return;
-        }
-        self.batch = self.batch.wrapping_add(1).max(1);
-        let number = self.batch;
-        let one = |(near, term): (&mut Near, &Term)| {
-            if let Source::Table(from) = &term.source {
-                near.load(from, &tables[from.table], number);
-            }
+    pub(super) fn lend<'b, 'a>(
+        &mut self,
+        batch: &Batch,
+        tables: &mut [Option<&'b mut TableMut<'a>>],
+    ) -> Result<Lent<'b, 'a>, Error> {
+        let mut own = self.part.take(tables)?;
+        let width = match self.sweep {
+            Some(Sweep::Sgd { .. }) => own.iter_mut().all(|t| t.side_by_side::<2>().is_some()).then_some(2),
+            Some(Sweep::AdaGrad(_)) => own.iter_mut().all(|t| t.side_by_side::<3>().is_some()).then_some(3),
+            Some(Sweep::Ftrl { .. }) => own.iter_mut().all(|t| t.side_by_side::<4>().is_some()).then_some(4),
+            None => None,
         };
-        match batch.candidates() * self.near.len() < PARALLEL {
-            true => self.near.iter_mut().zip(&self.part.terms).for_each(one),
-            false => self.near.par_iter_mut().zip(&self.part.terms).for_each(one),
+        if width.is_some() {
+            self.line_up(batch);
         }
+        let lent = match width {
+            Some(2) => Beside::new(own).map(Lent::Two),
+            Some(3) => Beside::new(own).map(Lent::Three),
+            Some(_) => Beside::new(own).map(Lent::Four),
+            None => Some(Lent::Tables(own)),
+        };
+        lent.ok_or_else(|| Error::Corrupt("the rows of a table changed their size".into()))
     }
 
-    /// Brings back the rows of a batch.
-    pub(super) fn store(&self, batch: &Batch, tables: &mut [TableMut<'_>]) {
-        if self.sweep.is_none() {
-            return;
-        }
-        let of = |at: usize| self.part.terms.iter().position(|term| term.table() == Some(at));
-        let mut own: Vec<(&mut TableMut<'_>, &Near)> = tables
-            .iter_mut()
-            .enumerate()
-            .filter_map(|(at, table)| Some((table, &self.near[of(at)?])))
-            .collect();
-        match batch.candidates() * own.len() < PARALLEL {
-            true => own.iter_mut().for_each(|(table, near)| near.store(table)),
-            false => own.par_iter_mut().for_each(|(table, near)| near.store(table)),
+    /// Puts the slots of each candidate side by side.
+    fn line_up(&mut self, batch: &Batch) {
+        let (n, fields) = (batch.candidates(), self.part.terms.len());
+        self.slots.resize(n * fields, 0);
+        for (f, term) in self.part.terms.iter().enumerate() {
+            if let Source::Table(from) = &term.source {
+                let to = self.slots[f..].iter_mut().step_by(fields);
+                to.enumerate().for_each(|(n, slot)| *slot = from.places[term.row(batch, n)].slot());
+            }
         }
     }
 
@@ -125,17 +140,20 @@ impl Linear {
     pub(super) fn predict(
         &mut self,
         (batch, n): (&Batch, usize),
-        tables: &[TableMut<'_>],
+        lent: &Lent<'_, '_>,
         dense: &Dense<'_>,
     ) -> f32 {
         let [w, first, second, _] = &mut self.rows;
-        if self.sweep.is_none() {
-            self.part.gather((batch, n), (tables, dense.params), w);
-            return kernels::sum(w);
-        }
-        let rows = w.iter_mut().zip(first).zip(second);
-        for (((w, a), b), (near, term)) in rows.zip(self.near.iter().zip(&self.part.terms)) {
-            [*w, *a, *b, _] = near.values[near.ids[term.row(batch, n)] as usize];
+        let fields = w.len();
+        let slots = || &self.slots[n * fields..][..fields];
+        match lent {
+            Lent::Two(rows) => rows.read(slots(), [w, first, second]),
+            Lent::Three(rows) => rows.read(slots(), [w, first, second]),
+            Lent::Four(rows) => rows.read(slots(), [w, first, second]),
+            Lent::Tables(tables) => {
+                self.part.gather((batch, n), (tables, dense.params), w);
+                return kernels::sum(w);
+            }
         }
         kernels::vectorised(|| kernels::sum(w))
     }
@@ -145,22 +163,27 @@ impl Linear {
     pub(super) fn learn(
         &mut self,
         (batch, n): (&Batch, usize),
-        tables: &mut [TableMut<'_>],
+        lent: &mut Lent<'_, '_>,
         dense: &mut Dense<'_>,
         g: f32,
     ) {
-        let Some(sweep) = self.sweep else {
-            return self.part.learn((batch, n), tables, dense, |_, out| out.fill(g));
+        let sweep = match (self.sweep, &mut *lent) {
+            (Some(sweep), Lent::Two(_) | Lent::Three(_) | Lent::Four(_)) => sweep,
+            (_, Lent::Tables(tables)) => {
+                return self.part.learn((batch, n), tables, dense, |_, out| out.fill(g));
+            }
+            (None, _) => return,
         };
         let [w, first, second, grads] = &mut self.rows;
         grads.fill(g);
         kernels::vectorised(|| sweep.apply(w, (first, second), grads, dense.scale));
-        let rows = w.iter().zip(first).zip(second);
-        for (((w, a), b), (near, term)) in rows.zip(self.near.iter_mut().zip(&self.part.terms)) {
-            let id = near.ids[term.row(batch, n)] as usize;
-            if id > 0 {
-                near.values[id] = [*w, *a, *b, 0.0];
-            }
+        let fields = w.len();
+        let slots = &self.slots[n * fields..][..fields];
+        match lent {
+            Lent::Two(rows) => rows.write(slots, [w, first, second]),
+            Lent::Three(rows) => rows.write(slots, [w, first, second]),
+            Lent::Four(rows) => rows.write(slots, [w, first, second]),
+            Lent::Tables(_) => {}
         }
     }
 }

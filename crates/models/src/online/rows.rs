@@ -12,6 +12,8 @@ use crate::Error;
 pub(super) struct Part {
     pub(super) dim: usize,
     pub(super) terms: Vec<Term>,
+    /// Places in the store of the tables that the terms name by their place here.
+    tables: Vec<usize>,
     /// Whether an example may meet a row twice: by lists, or by fields that share a table.
     repeats: bool,
 }
@@ -32,7 +34,7 @@ pub(super) enum Source {
     Numbers(ParamId),
 }
 
-/// A table, by its place in the store, and the places of the batch's keys there.
+/// A table, by its place among those of the part, and the places of the batch's keys there.
 pub(super) struct Located {
     pub(super) table: usize,
     pub(super) optim: RowOptim,
@@ -56,17 +58,26 @@ impl Part {
         dim: usize,
         (params, store): (&Params, &Store),
     ) -> Result<Self, Error> {
-        let term = |&at: &usize| {
+        let mut tables = Vec::new();
+        let mut term = |&at: &usize| {
             let field = &fields[at];
-            let source = source(field, suffix, dim, (params, store))?;
+            let source = source(field, suffix, (dim, &mut tables), (params, store))?;
             Ok(Term { field: at, rows: field.rows, pool: field.pool, source })
         };
-        let terms: Vec<Term> = chosen.iter().map(term).collect::<Result<_, Error>>()?;
+        let terms: Vec<Term> = chosen.iter().map(&mut term).collect::<Result<_, Error>>()?;
         let lists = chosen.iter().any(|&at| fields[at].shape == Shape::Keys);
-        let mut tables: Vec<usize> = terms.iter().filter_map(Term::table).collect();
-        tables.sort_unstable();
-        let shared = tables.windows(2).any(|pair| pair[0] == pair[1]);
-        Ok(Self { dim, terms, repeats: lists || shared })
+        let shared = tables.len() < terms.iter().filter_map(Term::table).count();
+        Ok(Self { dim, terms, tables, repeats: lists || shared })
+    }
+
+    /// Takes the part's tables out of those of the store; no other part has them.
+    pub(super) fn take<'b, 'a>(
+        &self,
+        tables: &mut [Option<&'b mut TableMut<'a>>],
+    ) -> Result<Vec<&'b mut TableMut<'a>>, Error> {
+        let taken = self.tables.iter().map(|&at| tables.get_mut(at).and_then(Option::take));
+        let taken: Option<Vec<_>> = taken.collect();
+        taken.ok_or_else(|| Error::Corrupt("two parts of a model share a table".into()))
     }
 
     /// Whether each field has one row, from a table of its own.
@@ -79,13 +90,13 @@ impl Part {
     pub(super) fn gather(
         &self,
         (batch, n): (&Batch, usize),
-        (tables, params): (&[TableMut<'_>], &Params),
+        (tables, params): (&[&mut TableMut<'_>], &Params),
         out: &mut [f32],
     ) {
         for (term, out) in self.terms.iter().zip(out.chunks_exact_mut(self.dim)) {
             let at = term.row(batch, n);
             match (&term.source, &batch.columns[term.field]) {
-                (Source::Table(from), Column::Key(_)) => copy(&tables[from.table], from.places[at], out),
+                (Source::Table(from), Column::Key(_)) => copy(tables[from.table], from.places[at], out),
                 (Source::Table(from), Column::Keys { .. }) => {
                     out.fill(0.0);
                     for (e, x) in term.bag(batch, at) {
@@ -105,13 +116,21 @@ impl Part {
         }
     }
 
-    /// Asks for the rows of candidate `n`.
-    pub(super) fn prefetch(&self, (batch, n): (&Batch, usize), tables: &[TableMut<'_>]) {
-        for term in &self.terms {
-            if let (Source::Table(from), Column::Key(_)) = (&term.source, &batch.columns[term.field]) {
-                tables[from.table].prefetch(from.places[term.row(batch, n)]);
+    /// The one rule of all tables, if it is element-wise AdaGrad.
+    pub(super) fn adagrad(&self) -> Option<AdaGradStep> {
+        let step = |term: &Term| match &term.source {
+            Source::Table(Located { optim: RowOptim::AdaGrad { lr, eps, .. }, l2, .. }) => {
+                Some(AdaGradStep { lr: *lr, eps: *eps, l2: *l2 })
             }
-        }
+            _ => None,
+        };
+        let first = step(self.terms.first()?)?;
+        self.terms.iter().all(|term| step(term) == Some(first)).then_some(first)
+    }
+
+    /// Asks for the rows of candidate `n`.
+    pub(super) fn prefetch(&self, (batch, n): (&Batch, usize), tables: &[&mut TableMut<'_>]) {
+        self.terms.iter().for_each(|term| term.prefetch((batch, n), tables));
     }
 
     /// One update of everything that candidate `n`'s vectors were made from. `slope(f, out)` gives the gradient of field
@@ -120,7 +139,7 @@ impl Part {
     pub(super) fn learn(
         &self,
         (batch, n): (&Batch, usize),
-        tables: &mut [TableMut<'_>],
+        tables: &mut [&mut TableMut<'_>],
         dense: &mut Dense<'_>,
         mut slope: impl FnMut(usize, &mut [f32]),
     ) {
@@ -131,7 +150,7 @@ impl Part {
             slope(f, &mut grad);
             match (&term.source, &batch.columns[term.field]) {
                 (Source::Table(from), Column::Key(_)) if !self.repeats => {
-                    from.update(&mut tables[from.table], from.places[at], &grad, dense.scale);
+                    from.update(tables[from.table], from.places[at], &grad, dense.scale);
                 }
                 (Source::Table(from), Column::Key(_)) => add(&mut sums, from, from.places[at], (1.0, &grad)),
                 (Source::Table(from), Column::Keys { .. }) => {
@@ -148,7 +167,7 @@ impl Part {
             }
         }
         for sum in sums {
-            sum.from.update(&mut tables[sum.from.table], sum.place, &sum.grad, dense.scale);
+            sum.from.update(tables[sum.from.table], sum.place, &sum.grad, dense.scale);
         }
     }
 
@@ -182,6 +201,35 @@ impl Term {
         match self.rows {
             Rows::Request => batch.candidate_request[n] as usize,
             Rows::Candidate => n,
+        }
+    }
+
+    /// The row of a field with one key for candidate `n`, to read; empty without one.
+    #[inline]
+    pub(super) fn peek<'t>(&self, (batch, n): (&Batch, usize), tables: &'t [&mut TableMut<'_>]) -> &'t [f32] {
+        match &self.source {
+            Source::Table(from) => tables[from.table].peek(from.places[self.row(batch, n)]),
+            Source::Numbers(_) => &[],
+        }
+    }
+
+    /// As [`peek`](Self::peek), to change it.
+    #[inline]
+    pub(super) fn row_mut<'t>(
+        &self,
+        (batch, n): (&Batch, usize),
+        tables: &'t mut [&mut TableMut<'_>],
+    ) -> Option<&'t mut [f32]> {
+        let Source::Table(from) = &self.source else { return None };
+        let place = from.places[self.row(batch, n)];
+        place.is_some().then(|| tables[from.table].row(place))
+    }
+
+    /// Asks for the row of a field with one key for candidate `n`.
+    #[inline]
+    pub(super) fn prefetch(&self, (batch, n): (&Batch, usize), tables: &[&mut TableMut<'_>]) {
+        if let (Source::Table(from), Column::Key(_)) = (&self.source, &batch.columns[self.field]) {
+            tables[from.table].prefetch(from.places[self.row(batch, n)]);
         }
     }
 
@@ -233,22 +281,27 @@ struct Search<'s, 't> {
 pub(super) fn locate(parts: Vec<&mut Part>, batch: &Batch, tables: &mut [TableMut<'_>]) -> Result<(), Error> {
     let mut searches: Vec<Search<'_, '_>> =
         tables.iter_mut().map(|table| Search { table, wanted: Vec::new() }).collect();
-    let mut count = 0;
-    for term in parts.into_iter().flat_map(|part| &mut part.terms) {
-        let Source::Table(to) = &mut term.source else { continue };
-        let keys: &[u64] = match &batch.columns[term.field] {
-            Column::Key(keys) | Column::Keys { keys, .. } => keys,
-            Column::Dense { .. } => &[],
-        };
-        count += keys.len();
-        searches[to.table].wanted.push((keys, &mut to.places));
+    let (mut count, mut wide) = (0, false);
+    for part in parts {
+        wide |= part.dim > 1;
+        for term in &mut part.terms {
+            let Source::Table(to) = &mut term.source else { continue };
+            let keys: &[u64] = match &batch.columns[term.field] {
+                Column::Key(keys) | Column::Keys { keys, .. } => keys,
+                Column::Dense { .. } => &[],
+            };
+            count += keys.len();
+            searches[part.tables[to.table]].wanted.push((keys, &mut to.places));
+        }
     }
     let one = |search: &mut Search<'_, '_>| {
         search.wanted.iter_mut().try_for_each(|(keys, places)| search.table.locate(keys, places))
     };
-    match count < PARALLEL {
-        true => searches.iter_mut().try_for_each(one)?,
-        false => searches.par_iter_mut().try_for_each(one)?,
+    // To find a row takes as long as to hand the work over; to make a wide one takes longer. Of two threads, the other is busy
+    // with the batches to come.
+    match count >= PARALLEL && (wide || rayon::current_num_threads() > 2) {
+        false => searches.iter_mut().try_for_each(one)?,
+        true => searches.par_iter_mut().try_for_each(one)?,
     }
     Ok(())
 }
@@ -279,7 +332,7 @@ fn add<'a>(sums: &mut Vec<Sum<'a>>, from: &'a Located, place: Place, (x, grad): 
 fn source(
     field: &Field,
     suffix: &str,
-    dim: usize,
+    (dim, tables): (usize, &mut Vec<usize>),
     (params, store): (&Params, &Store),
 ) -> Result<Source, Error> {
     if matches!(field.shape, Shape::Dense(_)) {
@@ -293,7 +346,11 @@ fn source(
     let id = store.table(&name)?;
     let found = store.tables().enumerate().find(|(_, (table, _))| *table == id);
     match found {
-        Some((table, (_, config))) if config.dim == dim => {
+        Some((place, (_, config))) if config.dim == dim => {
+            let table = tables.iter().position(|&at| at == place).unwrap_or(tables.len());
+            if table == tables.len() {
+                tables.push(place);
+            }
             Ok(Source::Table(Located { table, optim: config.optim, l2: config.l2, places: Vec::new() }))
         }
         _ => Err(Error::Corrupt(format!("table `{name}` is not {dim} wide"))),

@@ -9,7 +9,7 @@ mod route;
 use crate::config::TableConfig;
 use crate::counts::Counts;
 use crate::error::{Error, Result};
-use crate::keys::{NONE, mix};
+use crate::keys::NONE;
 use crate::prefetch::AHEAD;
 use crate::rules::Rules;
 use crate::shard::Shard;
@@ -125,16 +125,15 @@ impl Table {
         let mut slots = Vec::with_capacity(positions.len());
         for (at, &position) in positions.iter().enumerate() {
             if let Some(&next) = positions.get(at + AHEAD) {
-                shard.prefetch_key(mix(keys[next as usize]));
+                shard.prefetch_key(keys[next as usize]);
             }
             let key = keys[position as usize];
-            slots.push(rules.slot(shard, (mix(key), key), word, sight));
+            slots.push(rules.slot(shard, key, word, sight));
         }
         if sight && rules.config.admission.is_some() {
             // A key that was let in at a repeat in this very call has its row at every place.
             for (slot, &position) in slots.iter_mut().zip(positions).filter(|(slot, _)| **slot == NONE) {
-                let key = keys[position as usize];
-                *slot = shard.get(mix(key), key);
+                *slot = shard.get(keys[position as usize]);
             }
         }
         slots

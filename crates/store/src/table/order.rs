@@ -37,13 +37,12 @@ impl Table {
 
     /// Puts a whole row, and gives its place for [`row_at`](Self::row_at).
     pub(crate) fn put_key(&mut self, key: u64) -> (u32, u32) {
-        let hash = mix(key);
-        let at = shard_of(hash, self.shards.len());
+        let at = shard_of(mix(key), self.shards.len());
         let shard = own(&mut self.shards[at]);
         if let Some(counts) = &mut shard.counts {
             counts.forget(key);
         }
-        (at as u32, shard.get_or_insert(hash, key).0)
+        (at as u32, shard.get_or_insert(key).0)
     }
 
     /// The row at a place of [`put_key`](Self::put_key).

@@ -4,7 +4,7 @@
 use super::route::Scatter;
 use super::{Table, read, write};
 use crate::error::Result;
-use crate::keys::{NONE, mix};
+use crate::keys::NONE;
 use crate::prefetch::AHEAD;
 use crate::shard::Shard;
 
@@ -64,10 +64,9 @@ impl Table {
 fn find(shard: &Shard, keys: &[u64], positions: &[u32]) -> Vec<u32> {
     let one = |(at, &position): (usize, &u32)| {
         if let Some(&next) = positions.get(at + AHEAD) {
-            shard.prefetch_key(mix(keys[next as usize]));
+            shard.prefetch_key(keys[next as usize]);
         }
-        let key = keys[position as usize];
-        shard.get(mix(key), key)
+        shard.get(keys[position as usize])
     };
     positions.iter().enumerate().map(one).collect()
 }
