@@ -204,11 +204,15 @@ impl Learner {
 impl GradNorm {
     /// ‖∂L_t/∂W‖ of each task over the shared weights.
     fn norms(&self, params: &Params, passes: &[(f32, Gradients)]) -> Result<Vec<f64>, Error> {
-        let shared: Vec<ParamId> = match self.shared.is_empty() {
-            true => params.ids().filter(|id| is_shared(*id, passes)).collect(),
-            false => self.shared.clone(),
-        };
-        if shared.is_empty() && passes.len() > 1 {
+        let reached = |id: &ParamId| passes.iter().filter(|(_, g)| g.dense(*id).is_some()).count() > 1;
+        let (mut shared, mut none) = (self.shared.clone(), false);
+        if shared.is_empty() {
+            let candidates: Vec<ParamId> = params.ids().filter(reached).collect();
+            none = candidates.is_empty() && passes.len() > 1;
+            // Empty as well where all units of a task are at rest in this batch: then no weight moves.
+            shared = candidates.into_iter().filter(|id| is_shared(*id, passes)).collect();
+        }
+        if none {
             return Err(Error::Config(
                 "training.task_weights: \"grad_norm\" balances the gradients of dense weights that tasks share, and \
                  this model has none; take \"uncertainty\", or a model with a shared part"

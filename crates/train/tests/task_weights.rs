@@ -138,6 +138,15 @@ fn grad_norm_pulls_down_a_task_whose_gradients_are_large() {
 }
 
 #[test]
+fn grad_norm_waits_while_a_task_has_no_slope() {
+    let mut learner = learner(SHARED, &format!("{BALANCED}\nlosses.order = {{ name = \"bce\" }}"));
+    let mut batch = batches(1, 7).remove(0);
+    batch.labels.iter_mut().skip(1).step_by(2).for_each(|y| *y = f32::NAN);
+    assert!(learner.step(&batch).unwrap().is_finite());
+    assert_eq!(learner.task_weights(), Some(vec![1.0, 1.0]));
+}
+
+#[test]
 fn learned_weights_survive_a_checkpoint_bit_for_bit() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("half.ckpt");
