@@ -8,10 +8,10 @@
 //! (dense weights in the order of `weights.txt`, which names them), `rows.bin` f32 (each field's rows in order) and `scores.bin`
 //! (logits of the first request). The last line is JSON.
 
-use millstream_models::input::Feeder;
+use millstream_models::input::Inference;
 use millstream_models::ranker::{self, Shape};
 use millstream_models::{ModelConfig, Ranker};
-use millstream_nn::{Mode, Params, Pass};
+use millstream_nn::Params;
 use millstream_schema::{Batch, Column, Field, Pool, Rows as Whose, Shape as Kind, Side};
 use millstream_store::{RowInit, Rows, RowsMut, Store, TableConfig, TableId};
 use std::path::Path;
@@ -62,12 +62,11 @@ fn requests(ids: &[u32], fields: &[Field]) -> Vec<Batch> {
 
 /// A model with its rows, as a server holds them.
 struct Server {
-    fields: Vec<Field>,
     params: Params,
     model: Box<dyn Ranker>,
     store: Store,
     tables: Vec<TableId>,
-    feeder: Feeder,
+    inference: Inference,
 }
 
 impl Server {
@@ -88,17 +87,14 @@ impl Server {
             let keys: Vec<u64> = (0..u64::from(*size)).collect();
             store.pull_or_init(*table, &keys, &mut vec![0.0; keys.len() * spec.dim])?;
         }
-        let feeder = Feeder::new(&fields);
-        Ok(Self { fields, params, model, store, tables, feeder })
+        let inference = Inference::new(fields.into());
+        Ok(Self { params, model, store, tables, inference })
     }
 
-    fn score(&mut self, batch: &Batch) -> Fallible<Vec<f32>> {
-        let planned = self.feeder.plan(&self.fields, batch)?;
-        let pass = Pass::new(&self.params, Mode::Infer, 0);
-        let x = planned.inputs(&pass, (&self.fields, batch), self.params.tables(), |at, keys, out| {
-            Ok(self.store.pull(self.tables[at], keys, out)?)
-        })?;
-        Ok(self.model.forward(&pass, &x).to_vec())
+    fn score(&self, batch: &Batch) -> Fallible<Vec<f32>> {
+        let pull =
+            |at: usize, keys: &[u64], out: &mut [f32]| Ok(self.store.pull(self.tables[at], keys, out)?);
+        Ok(self.inference.run(&self.params, batch, pull, |pass, x| self.model.forward(pass, x))?)
     }
 
     /// Weights and rows for another engine.
@@ -128,8 +124,9 @@ fn main() -> Fallible<()> {
     let (dir, limit) = (Path::new(dir), Duration::from_secs_f64(seconds.parse()?));
     let mut sizes = words(&dir.join("sizes.bin"))?;
     let shared = sizes.pop().ok_or("sizes.bin is empty")? as usize;
-    let mut server = Server::new(fields(&sizes, shared), &sizes)?;
-    let requests = requests(&words(&dir.join("ids.bin"))?, &server.fields);
+    let fields = fields(&sizes, shared);
+    let requests = requests(&words(&dir.join("ids.bin"))?, &fields);
+    let server = Server::new(fields, &sizes)?;
     server.write(dir, &sizes)?;
     write(&dir.join("scores.bin"), &server.score(&requests[0])?)?;
     let (begin, mut times) = (Instant::now(), Vec::new());

@@ -1,24 +1,21 @@
 //! Models ready to answer: dense weights, rows and the network, and nothing that trains.
 
-use millstream_nn::{Inputs, Mode, Params, Pass, Tensor};
+use millstream_nn::{Inputs, Params, Pass, Tensor};
 use millstream_schema::{Batch, Encoder, Field, Side};
 use millstream_store::{Rows, Store, TableId};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::input::Feeder;
+use crate::input::Inference;
 use crate::ranker::Shape;
 use crate::snapshot::{Role, Saved};
 use crate::{Error, Ranker, Retriever, ranker, retriever};
 
 /// Dense weights, rows and fields of one model.
 struct Body {
-    fields: Arc<[Field]>,
     params: Params,
     store: Store,
     tables: Vec<TableId>,
-    /// One per thread that has asked so far.
-    feeders: Mutex<Vec<Feeder>>,
+    inference: Inference,
 }
 
 /// A ranker ready to score.
@@ -123,20 +120,16 @@ impl Body {
             return Err(Error::Corrupt(format!("a saved model lacks its weight `{name}`")));
         }
         let tables = params.tables().iter().map(|t| store.table(&t.name)).collect::<Result<_, _>>()?;
-        Ok(Self { fields: fields.into(), params, store, tables, feeders: Mutex::default() })
+        Ok(Self { params, store, tables, inference: Inference::new(fields.into()) })
     }
 
-    fn infer(&self, batch: &Batch, forward: impl Fn(&Pass, &Inputs) -> Tensor) -> Result<Vec<f32>, Error> {
-        let lock = || self.feeders.lock().unwrap_or_else(PoisonError::into_inner);
-        let feeder = lock().pop();
-        let mut feeder = feeder.unwrap_or_else(|| Feeder::new(&self.fields));
-        let planned = feeder.plan(&self.fields, batch)?;
-        lock().push(feeder);
-        let pass = Pass::new(&self.params, Mode::Infer, 0);
-        let inputs =
-            planned.inputs(&pass, (&self.fields, batch), self.params.tables(), |at, keys, out| {
-                Ok(self.store.pull(self.tables[at], keys, out)?)
-            })?;
-        Ok(forward(&pass, &inputs).to_vec())
+    fn infer(
+        &self,
+        batch: &Batch,
+        forward: impl Fn(&Pass, &Inputs) -> Tensor + Sync,
+    ) -> Result<Vec<f32>, Error> {
+        let pull =
+            |at: usize, keys: &[u64], out: &mut [f32]| Ok(self.store.pull(self.tables[at], keys, out)?);
+        self.inference.run(&self.params, batch, pull, forward)
     }
 }

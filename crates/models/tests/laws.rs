@@ -190,11 +190,12 @@ impl<M: ?Sized> Bench<M> {
     fn run<T>(&self, batch: &Batch, mode: Mode, f: impl FnOnce(&M, &Pass, &Inputs) -> T) -> T {
         let fields = self.assembler.encoder().fields();
         let planned = Feeder::new(fields).plan(fields, batch).unwrap();
-        let pass = Pass::new(&self.params, mode, 1);
+        let (params, store) = (&self.params, &self.store);
+        let pass = Pass::new(params, mode, 1);
         let x = planned
-            .inputs(&pass, (fields, batch), self.params.tables(), |at, keys, out| {
-                let table = self.store.table(&self.params.tables()[at].name)?;
-                Ok(self.store.pull_or_init(table, keys, out)?)
+            .inputs(&pass, (fields, batch), params.tables(), |at, keys, out| {
+                let table = store.table(&params.tables()[at].name)?;
+                Ok(store.pull_or_init(table, keys, out)?)
             })
             .unwrap();
         f(&self.model, &pass, &x)

@@ -56,7 +56,7 @@ impl Inputs {
             return Err(Error::Batch("a batch, its lookup and the encoder's fields differ in number".into()));
         }
         let rows = table_rows(pass, &lookup, rows)?;
-        let spaces = Arc::new(lookup.spaces);
+        let spaces = lookup.spaces;
         let place = |field: &Field| spaces.iter().position(|s| Some(&s.space) == field.space.as_ref());
         let space_of = fields.iter().map(place).collect();
         let pairs = lookup.fields.into_iter().zip(&batch.columns).zip(fields);

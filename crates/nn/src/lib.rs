@@ -33,6 +33,7 @@ pub mod fgm;
 pub mod gradcheck;
 mod init;
 mod inputs;
+mod kept;
 pub mod kernels;
 mod layers;
 mod lookup;

@@ -31,7 +31,7 @@ pub enum Places {
 #[derive(Debug, Clone, Default)]
 pub struct Lookup {
     /// One entry per key space of the fields.
-    pub spaces: Vec<SpaceKeys>,
+    pub spaces: Arc<Vec<SpaceKeys>>,
     /// One entry per field.
     pub fields: Vec<Places>,
 }
@@ -87,15 +87,16 @@ impl Planner {
     pub fn plan(&mut self, fields: &[Field], batch: &Batch) -> Result<Lookup> {
         check(fields, batch)?;
         let planned: Vec<_> = self.spaces.par_iter_mut().map(|s| s.plan(fields, batch)).collect();
-        let mut lookup = Lookup { spaces: Vec::new(), fields: vec![Places::None; fields.len()] };
+        let (mut spaces, mut of_fields) =
+            (Vec::with_capacity(planned.len()), vec![Places::None; fields.len()]);
         for one in planned {
             let (keys, places) = one?;
-            lookup.spaces.push(keys);
+            spaces.push(keys);
             for (field, place) in places {
-                lookup.fields[field] = place;
+                of_fields[field] = place;
             }
         }
-        Ok(lookup)
+        Ok(Lookup { spaces: Arc::new(spaces), fields: of_fields })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::init::{Init, RowInit};
+use crate::kept::Kept;
 use crate::tensor::Shape;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -63,7 +64,7 @@ impl Weights {
 pub(crate) struct Slot {
     pub(crate) name: String,
     pub(crate) shape: Shape,
-    pub(crate) values: Arc<Vec<f32>>,
+    pub(crate) values: Arc<Kept>,
     /// Whether an optimiser may change it (running statistics are not trained).
     pub(crate) trained: bool,
     /// Empty for the default group.
@@ -225,7 +226,7 @@ impl Params {
         self.slots.push(Slot {
             name: name.into(),
             shape: Shape::new(axes),
-            values: Arc::new(values),
+            values: Arc::new(values.into()),
             trained,
             group: self.group.clone(),
         });
@@ -286,7 +287,7 @@ impl Params {
 
     /// Name, shape and values of each weight and statistic, in the order they were asked for.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[usize], &[f32])> {
-        self.slots.iter().map(|s| (s.name.as_str(), s.shape.axes(), s.values.as_slice()))
+        self.slots.iter().map(|s| (s.name.as_str(), s.shape.axes(), &s.values[..]))
     }
 
     /// A copy of all weights and statistics, to save.
@@ -345,8 +346,7 @@ impl Params {
 
     /// A weight's values, to change. A pass that is still alive keeps seeing the old ones.
     pub fn values_mut(&mut self, id: ParamId) -> &mut [f32] {
-        let values: &mut Vec<f32> = Arc::make_mut(&mut self.slots[id.0].values);
-        values
+        Arc::make_mut(&mut self.slots[id.0].values).values_mut()
     }
 
     /// All weights and statistics.

@@ -1,6 +1,7 @@
 //! One forward pass, and the gradients it leaves.
 
 use crate::buffer::Buffer;
+use crate::kept::Kept;
 use crate::params::{ParamId, Params, TableId, TableSpec};
 use crate::tape::{Grads, NodeId, Tape};
 use crate::tensor::{Data, Shape, Tensor};
@@ -39,7 +40,7 @@ pub struct Pass {
     seed: u64,
     draws: Cell<u64>,
     tape: Rc<Tape>,
-    weights: Vec<(Shape, Arc<Vec<f32>>, bool)>,
+    weights: Vec<(Shape, Arc<Kept>, bool)>,
     handed: RefCell<Vec<Option<Tensor>>>,
     rows: RefCell<Vec<Option<NodeId>>>,
     tables: Arc<Vec<TableSpec>>,

@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use crate::chunks::vectorised;
-use crate::tiles;
+use crate::tiles::{self, Panels};
 use gemm::Parallelism;
 use rayon::prelude::*;
 
@@ -98,6 +98,26 @@ pub(crate) fn product_then(
         block_product(chunk, n, a.row_range(c * block, chunk.len() / n), b, onto);
         finish(c * block, chunk);
     });
+}
+
+/// Whether [`panels`] serve for a right matrix `[k, n]` and `m` rows.
+pub(crate) fn panels_serve(m: usize, n: usize, k: usize) -> bool {
+    tiles::serve(m, n, k)
+}
+
+/// As [`product_then`] with panels of the right matrix: the same bits.
+///
+/// # Panics
+/// If the sizes differ.
+pub(crate) fn panels_product_then(
+    out: &mut [f32],
+    a: Mat<'_>,
+    panels: &Panels,
+    finish: impl Fn(usize, &mut [f32]) + Sync,
+) {
+    let finish = |from: usize, rows: &mut [f32]| vectorised(|| finish(from, rows));
+    let parallel = block_rows(a.rows, panels.columns(), a.cols) < a.rows;
+    panels.product(out, a, parallel, finish);
 }
 
 fn block_rows(m: usize, n: usize, k: usize) -> usize {

@@ -1,10 +1,12 @@
 //! Dense `f32` arrays of up to three axes, as cheap handles.
 
 use crate::buffer::Buffer;
+use crate::kept::Kept;
 use crate::ops::split::Split;
 use crate::tape::{Grads, NodeId, Tape};
+use crate::tiles::Panels;
 use std::fmt;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -69,7 +71,7 @@ impl fmt::Debug for Shape {
 #[derive(Debug)]
 pub(crate) enum Data {
     Own(Buffer),
-    Shared(Arc<Vec<f32>>),
+    Shared(Arc<Kept>),
 }
 
 impl Deref for Data {
@@ -187,6 +189,17 @@ impl Tensor {
     /// The parts of its rows, if it is `[N, width]` and there are any.
     pub(crate) fn split_rows(&self, width: usize) -> Option<&Split> {
         self.split.as_deref().filter(|s| self.shape.axes().len() == 2 && s.width() == width)
+    }
+
+    /// Panels for products with the transpose of this weight `[O, I]`, or with columns of it, if it is one that does not learn
+    /// in this pass.
+    pub(crate) fn panels(&self, columns: &[Range<usize>]) -> Option<Arc<Panels>> {
+        match &*self.values {
+            Data::Shared(kept) if !self.tracked() && kept.len() == self.len() => {
+                Some(kept.panels(self.rows(), columns))
+            }
+            _ => None,
+        }
     }
 
     /// Whether gradients flow to this value.

@@ -18,8 +18,8 @@ const ROWS: usize = 6;
 const COLS: usize = 16;
 /// Longest stretch of the inner axis summed at once: a panel of the right matrix stays close to the core.
 const DEPTH: usize = 640;
-/// Most rows of the left matrix between two walks over the right one: they stay in the second-level cache.
-const BLOCK: usize = 96;
+/// Most tiles of rows of the left matrix between two walks over the right one: they stay in the second-level cache.
+const BLOCK: usize = 17;
 /// Rows or columns copied at a time, so that reading and writing both stay within few pages.
 const STRIPE: usize = 8;
 
@@ -49,49 +49,141 @@ pub(crate) fn product(
     parallel: bool,
     finish: impl Fn(usize, &mut [f32]) + Sync,
 ) {
-    let (m, n, k) = (a.rows, b.cols, a.cols);
-    let depth = k.div_ceil(k.div_ceil(DEPTH));
-    let mut panels = Buffer::any(n.div_ceil(COLS) * COLS * depth);
-    let waves = m.div_ceil(2 * BLOCK);
-    let block = m.div_ceil(2 * waves).next_multiple_of(ROWS);
-    for from in (0..k).step_by(depth) {
-        let part = Part { a, b, from, depth: depth.min(k - from), add: onto == Onto::Add || from > 0 };
-        let panels = &mut panels[..n.div_ceil(COLS) * COLS * part.depth];
-        let last = from + part.depth == k;
-        let rows = |(c, rows): (usize, &mut [f32]), panels: &[f32]| {
-            part.rows(c * block, rows, panels);
-            if last {
-                finish(c * block, rows);
-            }
-        };
-        if parallel {
-            // A few panels per task.
-            let step = n.div_ceil(COLS).div_ceil(8);
-            let tasks = panels.par_chunks_mut(step * COLS * part.depth).enumerate();
-            tasks.for_each(|(c, panels)| part.pack_right(c * step * COLS, panels));
-            let panels = &*panels;
-            out[..m * n].par_chunks_mut(block * n).enumerate().for_each(|chunk| rows(chunk, panels));
-        } else {
-            part.pack_right(0, panels);
-            let panels = &*panels;
-            out[..m * n].chunks_mut(block * n).enumerate().for_each(|chunk| rows(chunk, panels));
+    let (n, k) = (b.cols, a.cols);
+    let mut panels = Buffer::any(padded(n) * depth_of(k));
+    for stretch in stretches(k) {
+        let panels = &mut panels[..padded(n) * stretch.len()];
+        stretch.pack(b, panels, parallel);
+        stretch.product(out, a, (panels, n), (onto, parallel), &finish);
+    }
+}
+
+/// The right matrix of products, copied into panels once and for all.
+#[derive(Debug)]
+pub(crate) struct Panels {
+    /// One stretch of the inner axis after the other.
+    values: Buffer,
+    n: usize,
+    k: usize,
+}
+
+impl Panels {
+    /// Copies `b`, on this thread.
+    pub(crate) fn of(b: Mat<'_>) -> Self {
+        let (n, k) = (b.cols, b.rows);
+        let mut values = Buffer::any(padded(n) * k);
+        for stretch in stretches(k) {
+            let place = padded(n) * stretch.from..padded(n) * stretch.end;
+            stretch.pack(b, &mut values[place], false);
+        }
+        Self { values, n, k }
+    }
+
+    /// Columns of the right matrix.
+    pub(crate) fn columns(&self) -> usize {
+        self.n
+    }
+
+    /// As [`product`] with the matrix that was copied as the right one: the same bits.
+    ///
+    /// # Panics
+    /// If the inner sizes differ.
+    pub(crate) fn product(
+        &self,
+        out: &mut [f32],
+        a: Mat<'_>,
+        parallel: bool,
+        finish: impl Fn(usize, &mut [f32]) + Sync,
+    ) {
+        assert_eq!(a.cols, self.k, "inner sizes of a product differ");
+        for stretch in stretches(self.k) {
+            let panels = &self.values[padded(self.n) * stretch.from..padded(self.n) * stretch.end];
+            stretch.product(out, a, (panels, self.n), (Onto::Write, parallel), &finish);
         }
     }
 }
 
-/// A stretch of the inner axis of a product.
-struct Part<'a> {
-    a: Mat<'a>,
-    b: Mat<'a>,
-    /// First place on the inner axis.
-    from: usize,
-    depth: usize,
-    add: bool,
+/// Columns filled up to whole panels.
+fn padded(n: usize) -> usize {
+    n.next_multiple_of(COLS)
 }
 
-impl Part<'_> {
+/// Length of the stretches (but the last) that an inner axis is cut into.
+fn depth_of(k: usize) -> usize {
+    k.div_ceil(k.div_ceil(DEPTH))
+}
+
+/// Rows per block, so that threads finish together, or nearly; a walk over the right matrix counts as a quarter of a tile.
+fn block_of(m: usize, threads: usize) -> usize {
+    let tiles = m.div_ceil(ROWS);
+    let longest = |block: &usize| tiles.div_ceil(*block).div_ceil(threads) * (4 * block + 1);
+    (1..=BLOCK).min_by_key(longest).unwrap_or(BLOCK) * ROWS
+}
+
+fn stretches(k: usize) -> impl Iterator<Item = Stretch> {
+    let depth = depth_of(k);
+    (0..k).step_by(depth).map(move |from| Stretch { from, end: k.min(from + depth), k })
+}
+
+/// Part of an inner axis of length k.
+struct Stretch {
+    from: usize,
+    end: usize,
+    k: usize,
+}
+
+impl Stretch {
+    fn len(&self) -> usize {
+        self.end - self.from
+    }
+
+    /// Copies all columns of the right matrix into panels.
+    fn pack(&self, b: Mat<'_>, panels: &mut [f32], parallel: bool) {
+        let right = Right { b, from: self.from, depth: self.len() };
+        // A few panels per task.
+        let step = if parallel { b.cols.div_ceil(COLS).div_ceil(8) } else { b.cols.div_ceil(COLS) };
+        let pack = |(c, panels): (usize, &mut [f32])| right.pack(c * step * COLS, panels);
+        match parallel {
+            true => panels.par_chunks_mut(step * COLS * self.len()).enumerate().for_each(pack),
+            false => pack((0, panels)),
+        }
+    }
+
+    /// Adds (or, for the first stretch, writes) its share of the sums; the last one calls `finish`.
+    fn product(
+        &self,
+        out: &mut [f32],
+        a: Mat<'_>,
+        (panels, n): (&[f32], usize),
+        (onto, parallel): (Onto, bool),
+        finish: &(impl Fn(usize, &mut [f32]) + Sync),
+    ) {
+        let m = a.rows;
+        let part = Part { a, n, from: self.from, depth: self.len(), add: onto == Onto::Add || self.from > 0 };
+        let block = block_of(m, if parallel { rayon::current_num_threads() } else { 1 });
+        let rows = |(c, rows): (usize, &mut [f32])| {
+            part.rows(c * block, rows, panels);
+            if self.end == self.k {
+                finish(c * block, rows);
+            }
+        };
+        match parallel {
+            true => out[..m * n].par_chunks_mut(block * n).enumerate().for_each(rows),
+            false => out[..m * n].chunks_mut(block * n).enumerate().for_each(rows),
+        }
+    }
+}
+
+/// A stretch of the inner axis of a right matrix.
+struct Right<'a> {
+    b: Mat<'a>,
+    from: usize,
+    depth: usize,
+}
+
+impl Right<'_> {
     /// Copies columns `first ..` of the right matrix into panels `[depth, 16]`, filled up with zeros.
-    fn pack_right(&self, first: usize, panels: &mut [f32]) {
+    fn pack(&self, first: usize, panels: &mut [f32]) {
         let b = self.b;
         let width = |p: usize| COLS.min(b.cols - first - p * COLS);
         if b.col_step == 1 {
@@ -118,7 +210,20 @@ impl Part<'_> {
             }
         }
     }
+}
 
+/// A stretch of the inner axis of a product.
+struct Part<'a> {
+    a: Mat<'a>,
+    /// Columns of the output.
+    n: usize,
+    /// First place on the inner axis.
+    from: usize,
+    depth: usize,
+    add: bool,
+}
+
+impl Part<'_> {
     /// Copies `count` rows of a left matrix that is stored by columns into panels `[depth, 6]`; rows beyond are left as
     /// they are and never used.
     fn pack_left(&self, first: usize, count: usize, panels: &mut [f32]) {
@@ -141,7 +246,7 @@ impl Part<'_> {
 
     /// Rows `first ..` of the output.
     fn rows(&self, first: usize, out: &mut [f32], panels: &[f32]) {
-        let (n, count) = (self.b.cols, out.len() / self.b.cols);
+        let (n, count) = (self.n, out.len() / self.n);
         if self.a.col_step == 1 {
             let a = &self.a.data[first * self.a.row_step + self.from..];
             let left =
@@ -275,6 +380,41 @@ impl Tile {
             for (j, sum) in row.iter().enumerate().take(self.cols) {
                 let c = c.add(j);
                 *c = if self.add { *c + sum } else { *sum };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_leave_no_thread_waiting_for_long() {
+        for (m, threads) in [(400, 2), (624, 2), (500, 2), (4096, 2), (4096, 8), (1000, 3)] {
+            let block = block_of(m, threads);
+            let longest = m.div_ceil(block).div_ceil(threads) * block;
+            assert!((longest * threads) as f64 <= 1.06 * m as f64, "{m} rows, {threads} threads: {block}");
+        }
+        assert_eq!((block_of(400, 2), block_of(24, 2)), (102, 12));
+    }
+
+    #[test]
+    fn panels_give_the_same_bits_as_a_product_that_packs() {
+        if !supported() {
+            return;
+        }
+        for (m, n, k) in [(100, 33, 700), (512, 64, 40), (30, 400, 1300)] {
+            let number = |i: usize| ((i * 7919 + 13) % 101) as f32 / 50.0 - 1.0;
+            let a: Vec<f32> = (0..m * k).map(number).collect();
+            let w: Vec<f32> = (0..n * k).map(|i| number(i + 3)).collect();
+            let (a, b) = (Mat::new(&a, m, k), Mat::new(&w, n, k).t());
+            let (mut packs, mut kept) = (vec![0.0; m * n], vec![9.0; m * n]);
+            product(&mut packs, (a, b), Onto::Write, true, |_, _| ());
+            let panels = Panels::of(b);
+            for parallel in [false, true] {
+                panels.product(&mut kept, a, parallel, |_, _| ());
+                assert_eq!(packs, kept);
             }
         }
     }

@@ -54,24 +54,37 @@ fn near(a: &[f32], b: &[f32]) {
     }
 }
 
-/// Attention by slices, matrix products and softmax.
+/// Attention by slices, matrix products and softmax; with four tensors the last one is added.
 fn attend_plainly(t: &[Tensor], heads: usize, scale: f32) -> Tensor {
     let width = t[0].width() / heads;
     let head = |h: usize| {
         let [q, k, v] = [0, 1, 2].map(|i: usize| t[i].slice(h * width, width));
         q.matmul(&k, Transpose::Right).scale(scale).softmax().matmul(&v, Transpose::Neither)
     };
-    Tensor::join((0..heads).map(head))
+    let y = Tensor::join((0..heads).map(head));
+    t.get(3).map_or(y.clone(), |r| y.add(r)).relu()
+}
+
+fn attend_at_once(t: &[Tensor], heads: usize, scale: f32) -> Tensor {
+    Tensor::join(t.iter().cloned()).attend_relu(heads, scale, t.len() == 4)
 }
 
 #[test]
 fn attention_agrees_with_slices_products_and_softmax() {
-    for (shape, heads) in [([3, 4, 6], 2), ([2, 5, 3], 1), ([700, 4, 32], 4)] {
-        let shapes: [&[usize]; 3] = [&shape, &shape, &shape];
-        agree(&shapes, |t| t[0].attend(&t[1], &t[2], heads, 0.7), |t| attend_plainly(t, heads, 0.7));
+    for (shape, heads) in
+        [([3, 4, 6], 2), ([2, 5, 3], 1), ([700, 4, 32], 4), ([70, 10, 64], 2), ([9, 17, 20], 2)]
+    {
+        for blocks in [3, 4] {
+            let shapes = vec![&shape[..]; blocks];
+            agree(&shapes, |t| attend_at_once(t, heads, 0.7), |t| attend_plainly(t, heads, 0.7));
+        }
     }
-    check(&[&[2, 3, 4], &[2, 3, 4], &[2, 3, 4]], |_, t| t[0].attend(&t[1], &t[2], 2, 0.5));
-    check(&[&[2, 3, 4]], |_, t| t[0].attend(&t[0], &t[0], 2, 0.5));
+    // Shifted away from the kink of the cut.
+    let shifted = |t: &[Tensor]| [&t[..2], &[t[2].affine(0.2, 2.0)], &t[3..]].concat();
+    check(&[&[2, 3, 4], &[2, 3, 4], &[2, 3, 4]], |_, t| attend_at_once(&shifted(t), 2, 0.5));
+    check(&[&[2, 3, 4], &[2, 3, 4], &[2, 3, 4], &[2, 3, 4]], |_, t| {
+        attend_at_once(&[&shifted(&t[..3])[..], &[t[3].affine(0.2, 2.0)]].concat(), 2, 0.5)
+    });
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! A model with everything that learns: dense weights, rows, both optimisers, and the step.
 
-use millstream_models::input::{Feeder, Planned};
+use millstream_models::input::{Feeder, Inference, Planned};
 use millstream_models::online::{self, Progressive};
 use millstream_models::ranker::{self, Shape};
 use millstream_models::retriever;
 use millstream_models::snapshot::{Header, Role, fingerprint};
 use millstream_models::{ModelConfig, RANKERS, RETRIEVERS, Ranker, Retriever, serving};
 use millstream_nn::loss::TaskLoss;
-use millstream_nn::{Inputs, Mode, OptimState, Optimiser, Params, Pass, Tensor, Weights};
+use millstream_nn::{Inputs, OptimState, Optimiser, Params, Pass, Tensor, Weights};
 use millstream_schema::{Batch, Encoder, Field, suggest};
 use millstream_store::{Rows, Store, TableId};
 use std::sync::Arc;
@@ -58,6 +58,7 @@ pub struct Learner {
     pub(crate) tables: Vec<TableId>,
     pub(crate) optimiser: Optimiser,
     pub(crate) feeder: Feeder,
+    inference: Inference,
     /// One per task.
     pub(crate) losses: Vec<TaskLoss>,
     /// How they become one.
@@ -188,6 +189,7 @@ impl Learner {
             },
             model,
             feeder: Feeder::new(&fields),
+            inference: Inference::new(fields.clone()),
             optimiser: rules::optimiser(&params, setting.training)?,
             online,
             fields,
@@ -257,8 +259,12 @@ impl Learner {
         }
     }
 
-    fn infer(&self, batch: &Batch, forward: impl Fn(&Pass, &Inputs) -> Tensor) -> Result<Vec<f32>, Error> {
-        self.infer_planned(batch, &self.feeder.clone().plan(&self.fields, batch)?, forward)
+    fn infer(
+        &self,
+        batch: &Batch,
+        forward: impl Fn(&Pass, &Inputs) -> Tensor + Sync,
+    ) -> Result<Vec<f32>, Error> {
+        Ok(self.inference.run(&self.params, batch, |at, keys, out| self.pull(at, keys, out), forward)?)
     }
 
     pub(crate) fn infer_planned(
@@ -267,11 +273,13 @@ impl Learner {
         planned: &Planned,
         forward: impl Fn(&Pass, &Inputs) -> Tensor,
     ) -> Result<Vec<f32>, Error> {
-        let pass = Pass::new(&self.params, Mode::Infer, 0);
-        let x = planned.inputs(&pass, (&self.fields, batch), self.params.tables(), |at, keys, out| {
-            Ok(self.store.pull(self.tables[at], keys, out)?)
-        })?;
-        Ok(forward(&pass, &x).to_vec())
+        let pull = |at: usize, keys: &[u64], out: &mut [f32]| self.pull(at, keys, out);
+        Ok(self.inference.run_planned(&self.params, (batch, planned), pull, forward)?)
+    }
+
+    /// Rows of the table at this place; see [`Planned::inputs`].
+    fn pull(&self, at: usize, keys: &[u64], out: &mut [f32]) -> Result<(), millstream_models::Error> {
+        Ok(self.store.pull(self.tables[at], keys, out)?)
     }
 
     /// Multiplies all learning rates by `factor`, besides what the schedule does, from the next step on.

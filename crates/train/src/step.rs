@@ -7,6 +7,7 @@ use millstream_models::retriever::Targets;
 use millstream_nn::{Gradients, Inputs, Mode, Pass, Tensor, fgm};
 use millstream_schema::Batch;
 use millstream_store::{Rows, RowsMut};
+use rayon::prelude::*;
 
 use crate::fit::fit_of;
 use crate::learner::{Learner, Model};
@@ -54,18 +55,24 @@ impl Learner {
             gradients.clip(norm);
         }
         self.optimiser.step(&mut self.params, &gradients);
-        let ids: Vec<_> = self.params.table_ids().collect();
-        for ((at, table), id) in self.params.tables().iter().enumerate().zip(ids) {
-            if let Some(grads) = gradients.rows(id) {
-                match rules::rows(table, &self.setting.training).every_step {
-                    true => every_row::push(&self.store, self.tables[at], planned.keys(table), grads)?,
-                    false => self.store.push_unique(self.tables[at], planned.keys(table), grads)?,
-                }
-            }
-        }
+        self.push(&planned, &gradients)?;
         self.steps += 1;
         self.expire();
         Ok(value)
+    }
+
+    /// Changes the rows of all tables, several tables at a time.
+    fn push(&self, planned: &Planned, gradients: &Gradients) -> Result<(), Error> {
+        let (store, training) = (&self.store, &self.setting.training);
+        let tables: Vec<_> =
+            self.params.tables().iter().zip(&self.tables).zip(self.params.table_ids()).collect();
+        tables.into_par_iter().try_for_each(|((spec, table), id)| {
+            let Some(grads) = gradients.rows(id) else { return Ok(()) };
+            match rules::rows(spec, training).every_step {
+                true => every_row::push(store, *table, planned.keys(spec), grads),
+                false => Ok(store.push_unique(*table, planned.keys(spec), grads)?),
+            }
+        })
     }
 
     /// Each row by itself, by the ranker's kernel.
@@ -117,11 +124,12 @@ impl Learner {
     ) -> Result<(f32, Gradients), Error> {
         let ids: Vec<_> = self.params.table_ids().collect();
         let pass = Pass::new(&self.params, Mode::Train, self.setting.training.seed ^ (self.steps << 20));
+        let (store, tables) = (&self.store, &self.tables);
         let x = planned.inputs(&pass, (&self.fields, batch), self.params.tables(), |at, keys, out| {
             let Some((gradients, epsilon)) = moved else {
-                return Ok(self.store.pull_or_init(self.tables[at], keys, out)?);
+                return Ok(store.pull_or_init(tables[at], keys, out)?);
             };
-            self.store.pull(self.tables[at], keys, out)?;
+            store.pull(tables[at], keys, out)?;
             if let Some(found) = gradients.rows(ids[at]) {
                 out.copy_from_slice(&fgm::perturb(out, found, epsilon));
             }

@@ -14,6 +14,7 @@ use crate::product::{Mat, Onto, product};
 use crate::tape::{Grads, NodeId};
 use crate::tensor::Tensor;
 use millstream_schema::{Field, Rows, Shape};
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -177,12 +178,19 @@ impl Embed {
             write(&mut out, &parts, d);
             out
         };
-        let stretch = |(f, c): (usize, &Chosen)| (f * d..(f + 1) * d, c.rows == Rows::Request);
+        let mut stretches: Vec<(Range<usize>, bool)> = Vec::new();
+        for (f, c) in self.chosen.iter().enumerate() {
+            let of_request = c.rows == Rows::Request;
+            match stretches.last_mut() {
+                Some((columns, of)) if *of == of_request => columns.end += d,
+                _ => stretches.push((f * d..(f + 1) * d, of_request)),
+            }
+        }
         Some(Split {
             requests: gathered(View::Requests, x.requests(), shared),
             own: gathered(View::Candidates, x.candidates(), own),
             map: x.candidate_request().clone(),
-            stretches: self.chosen.iter().enumerate().map(stretch).collect(),
+            stretches,
         })
     }
 

@@ -60,11 +60,9 @@ impl FieldAttention {
 
     /// `[N, F, I]` → `[N, F, O]`.
     pub fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
-        let (q, k, v) = (self.query.forward(pass, x), self.key.forward(pass, x), self.value.forward(pass, x)); // [N, F, O]
-        let y = q.attend(&k, &v, self.heads, self.scale); // [N, F, O]
-        match &self.residual {
-            Some(residual) => y.add(&residual.forward(pass, x)).relu(),
-            None => y.relu(),
-        }
+        let parts = [&self.query, &self.key, &self.value].into_iter().chain(&self.residual);
+        let weights: Vec<Tensor> = parts.map(|part| part.weight(pass)).collect();
+        let joined = Tensor::stack_rows(&weights.iter().collect::<Vec<_>>()); // [3 O or 4 O, I]
+        x.linear(&joined, None).attend_relu(self.heads, self.scale, self.residual.is_some())
     }
 }

@@ -52,6 +52,11 @@ impl Linear {
         self.outputs
     }
 
+    /// W `[O, I]`.
+    pub(crate) fn weight(&self, pass: &Pass) -> Tensor {
+        pass.param(self.weight)
+    }
+
     /// `[.., I]` → `[.., O]`.
     pub fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
         x.linear(&pass.param(self.weight), self.bias.map(|b| pass.param(b)).as_ref())

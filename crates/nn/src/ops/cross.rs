@@ -19,10 +19,18 @@ impl Tensor {
         assert_eq!(self.shape, x0.shape, "cross layer over x {:?} and x0 {:?}", self.shape, x0.shape);
         assert_eq!(weight.shape(), [d, d], "weight of a cross layer over {d} columns");
         assert_eq!(bias.len(), d, "bias of a cross layer over {d} columns");
-        let (mut z, mut out) = (Buffer::any(n * d), Buffer::any(n * d));
         let (b, first, x) = (bias.data(), x0.data(), self.data());
+        let mut out = Buffer::any(n * d);
+        if [self, x0, weight, bias].iter().all(|t| !t.tracked()) {
+            self.by_weight_then(&mut out, weight, |from, z| {
+                let place = from * d..from * d + z.len();
+                cross_in_place(z, &first[place.clone()], &x[place], b);
+            });
+            return self.output(self.shape, own(out), false, |_, _| ());
+        }
+        let mut z = Buffer::any(n * d);
         let rows = Shared::new(&mut out);
-        self.by_weight_then(&mut z, weight.data(), d, |from, z| {
+        self.by_weight_then(&mut z, weight, |from, z| {
             let place = from * d..from * d + z.len();
             // SAFETY: each block of rows is finished once.
             let out = unsafe { rows.part(place.clone()) };
@@ -82,6 +90,17 @@ wide! {
             for j in 0..d {
                 z[j] += bias[j];
                 o[j] = a[j] * z[j] + x[j];
+            }
+        }
+    }
+
+    /// z ← x0 ⊙ (z + bias) + x.
+    fn cross_in_place(z: &mut [f32], first: &[f32], x: &[f32], bias: &[f32]) {
+        let d = bias.len();
+        let operands = first.chunks_exact(d).zip(x.chunks_exact(d));
+        for (z, (a, x)) in z.chunks_exact_mut(d).zip(operands) {
+            for j in 0..d {
+                z[j] = a[j] * (z[j] + bias[j]) + x[j];
             }
         }
     }

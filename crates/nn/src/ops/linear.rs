@@ -3,8 +3,10 @@
 use super::dropout::Dropout;
 use crate::buffer::Buffer;
 use crate::chunks::{self, wide};
-use crate::product::{Mat, Onto, product, product_then};
+use crate::kept::side_by_side;
+use crate::product::{Mat, Onto, panels_product_then, panels_serve, product, product_then};
 use crate::tensor::{Tensor, own};
+use std::ops::Range;
 
 impl Tensor {
     /// `[.., I]` · `[O, I]ᵀ` + `[O]` → `[.., O]`.
@@ -43,7 +45,7 @@ impl Tensor {
         let mut out = Buffer::any(n * o);
         let b = bias.map(|b| b.data());
         let finish = |from: usize, y: &mut [f32]| then.finish(from * o, y, b);
-        self.by_weight_then(&mut out, weight.data(), o, finish);
+        self.by_weight_then(&mut out, weight, finish);
         let out = own(out);
         let kept = then.relu.then(|| out.clone());
         let (x, w, b) = (self.clone(), weight.clone(), bias.and_then(|b| b.node));
@@ -73,17 +75,32 @@ impl Tensor {
     pub(crate) fn by_weight_then(
         &self,
         out: &mut [f32],
-        weight: &[f32],
-        o: usize,
+        weight: &Tensor,
         finish: impl Fn(usize, &mut [f32]) + Sync,
     ) {
         let (n, i) = (self.rows(), self.width());
-        match self.split_rows(i) {
-            Some(split) => split.product_then(out, (weight, o), finish),
-            None => {
-                let (x, w) = (Mat::new(self.data(), n, i), Mat::new(weight, o, i).t());
-                product_then(out, x, w, Onto::Write, finish);
-            }
+        if let Some(split) = self.split_rows(i) {
+            return split.product_then(out, weight, finish);
+        }
+        rows_by_weight(out, Mat::new(self.data(), n, i), (weight, &[]), finish);
+    }
+}
+
+/// `out = x wᵀ` for columns (all, if there is no range) of a weight `[O, I]`, by its panels if it keeps them.
+pub(super) fn rows_by_weight(
+    out: &mut [f32],
+    x: Mat<'_>,
+    (weight, columns): (&Tensor, &[Range<usize>]),
+    finish: impl Fn(usize, &mut [f32]) + Sync,
+) {
+    let (o, i) = (weight.rows(), x.cols);
+    let panels = panels_serve(x.rows, o, i).then(|| weight.panels(columns)).flatten();
+    match (panels, columns) {
+        (Some(panels), _) => panels_product_then(out, x, &panels, finish),
+        (None, []) => product_then(out, x, Mat::new(weight.data(), o, i).t(), Onto::Write, finish),
+        (None, columns) => {
+            let chosen = side_by_side(weight.data(), weight.width(), columns);
+            product_then(out, x, Mat::new(&chosen, o, i).t(), Onto::Write, finish);
         }
     }
 }

@@ -20,6 +20,7 @@ mod pool;
 mod reduce;
 pub(crate) mod scatter;
 mod select;
+mod small;
 mod softmax;
 pub(crate) mod split;
 

@@ -1,8 +1,11 @@
 //! Rows of which some columns belong to a request and are the same for all its candidates: what is linear in them is computed
 //! once per request.
 
+use super::linear::rows_by_weight;
 use crate::buffer::Buffer;
-use crate::product::{Mat, Onto, product, product_then};
+use crate::chunks::{self, vectorised};
+use crate::product::Mat;
+use crate::tensor::Tensor;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -23,43 +26,62 @@ impl Split {
         self.stretches.last().map_or(0, |(columns, _)| columns.end)
     }
 
-    /// The columns of a weight `[O, W]` that meet the request's (or the candidate's) columns, side by side.
-    fn columns(&self, weight: &[f32], requests: bool) -> Buffer {
-        let chosen: Vec<&Range<usize>> =
-            self.stretches.iter().filter(|(_, of)| *of == requests).map(|(columns, _)| columns).collect();
-        let (width, wanted) = (self.width(), chosen.iter().map(|c| c.len()).sum::<usize>());
-        let mut out = Buffer::any(weight.len() / width * wanted);
-        for (out, row) in out.chunks_exact_mut(wanted).zip(weight.chunks_exact(width)) {
-            let mut at = 0;
-            for columns in &chosen {
-                out[at..at + columns.len()].copy_from_slice(&row[(*columns).clone()]);
-                at += columns.len();
-            }
-        }
-        out
+    /// The columns of the request, or of the candidate, in order.
+    fn columns(&self, requests: bool) -> Vec<Range<usize>> {
+        self.stretches.iter().filter(|(_, of)| *of == requests).map(|(columns, _)| columns.clone()).collect()
     }
 
     /// `out = x wᵀ` for a weight `[O, W]`, then `finish(first row, rows)` for each block.
     pub(crate) fn product_then(
         &self,
         out: &mut [f32],
-        (weight, o): (&[f32], usize),
+        weight: &Tensor,
         finish: impl Fn(usize, &mut [f32]) + Sync,
     ) {
-        let n = self.map.len();
-        let (shared, own) = (self.columns(weight, true), self.columns(weight, false));
-        let (wide, narrow) = (shared.len() / o, own.len() / o);
-        let requests = self.requests.len() / wide;
-        let mut once = Buffer::any(requests * o);
-        let by_request = Mat::new(&self.requests, requests, wide);
-        product(&mut once, by_request, Mat::new(&shared, o, wide).t(), Onto::Write);
-        let once = &once[..];
-        let rows = Mat::new(&self.own, n, narrow);
-        product_then(out, rows, Mat::new(&own, o, narrow).t(), Onto::Write, |from, y| {
+        let (n, o) = (self.map.len(), weight.rows());
+        let once = self.by_request(weight, &self.columns(true));
+        let columns = self.columns(false);
+        let narrow = self.own.len() / n;
+        rows_by_weight(out, Mat::new(&self.own, n, narrow), (weight, &columns), |from, y| {
             for (y, r) in y.chunks_exact_mut(o).zip(&self.map[from..]) {
-                crate::chunks::add(y, &once[*r as usize * o..][..o]);
+                chunks::add(y, &once[*r as usize * o..][..o]);
             }
             finish(from, y);
         });
     }
+
+    /// `[R, O]`: what the request's columns come to.
+    fn by_request(&self, weight: &Tensor, columns: &[Range<usize>]) -> Buffer {
+        let (o, width) = (weight.rows(), weight.width());
+        let wide: usize = columns.iter().map(ExactSizeIterator::len).sum();
+        let requests = self.requests.len() / wide;
+        let mut once = Buffer::any(requests * o);
+        if requests >= ROWS_FROM {
+            let x = Mat::new(&self.requests, requests, wide);
+            rows_by_weight(&mut once, x, (weight, columns), |_, _| ());
+            return once;
+        }
+        vectorised(|| {
+            for (once, x) in once.chunks_exact_mut(o).zip(self.requests.chunks_exact(wide)) {
+                for (y, row) in once.iter_mut().zip(weight.data().chunks_exact(width)) {
+                    *y = dot(row, columns, x);
+                }
+            }
+        });
+        once
+    }
+}
+
+/// Requests from which their rows meet a weight as a matrix.
+const ROWS_FROM: usize = 8;
+
+/// Scalar product of the columns of a row, side by side, and `x`.
+#[inline(always)]
+fn dot(row: &[f32], columns: &[Range<usize>], x: &[f32]) -> f32 {
+    let (mut sum, mut at) = (0.0, 0);
+    for column in columns {
+        sum += chunks::dot(&row[column.clone()], &x[at..at + column.len()]);
+        at += column.len();
+    }
+    sum
 }

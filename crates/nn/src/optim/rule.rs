@@ -1,6 +1,7 @@
 //! The rules by name, and what they have in common.
 
 use super::{AdaGrad, Adam, AdamW, Ftrl, Moments, RAdam, RmsProp, Sgd};
+use crate::chunks::vectorised;
 use crate::error::{Error, Result};
 use rayon::prelude::*;
 
@@ -157,7 +158,7 @@ const CHUNK: usize = 32 * 1024;
 /// `f(w, g)` for each weight, in one pass over memory.
 pub(super) fn sweep(w: &mut [f32], g: &[f32], f: impl Fn(&mut f32, f32) + Sync) {
     w.par_chunks_mut(CHUNK).zip(g.par_chunks(CHUNK)).for_each(|(w, g)| {
-        w.iter_mut().zip(g).for_each(|(w, g)| f(w, *g));
+        vectorised(|| w.iter_mut().zip(g).for_each(|(w, g)| f(w, *g)));
     });
 }
 
@@ -165,7 +166,7 @@ pub(super) fn sweep(w: &mut [f32], g: &[f32], f: impl Fn(&mut f32, f32) + Sync) 
 pub(super) fn sweep1(w: &mut [f32], g: &[f32], m: &mut Moments, f: impl Fn(&mut f32, f32, &mut f32) + Sync) {
     let weights = w.par_chunks_mut(CHUNK).zip(g.par_chunks(CHUNK));
     weights.zip(m.first.par_chunks_mut(CHUNK)).for_each(|((w, g), a)| {
-        w.iter_mut().zip(g).zip(a).for_each(|((w, g), a)| f(w, *g, a));
+        vectorised(|| w.iter_mut().zip(g).zip(a).for_each(|((w, g), a)| f(w, *g, a)));
     });
 }
 
@@ -178,6 +179,6 @@ pub(super) fn sweep2(
 ) {
     let memory = m.first.par_chunks_mut(CHUNK).zip(m.second.par_chunks_mut(CHUNK));
     w.par_chunks_mut(CHUNK).zip(g.par_chunks(CHUNK)).zip(memory).for_each(|((w, g), (a, b))| {
-        w.iter_mut().zip(g).zip(a).zip(b).for_each(|(((w, g), a), b)| f(w, *g, a, b));
+        vectorised(|| w.iter_mut().zip(g).zip(a).zip(b).for_each(|(((w, g), a), b)| f(w, *g, a, b)));
     });
 }
