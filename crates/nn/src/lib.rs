@@ -40,6 +40,7 @@ mod lookup;
 pub mod loss;
 mod ops;
 mod optim;
+mod pairs;
 mod params;
 mod pass;
 mod product;
@@ -53,15 +54,17 @@ pub use error::{Error, Result};
 pub use init::{Init, RowInit};
 pub use inputs::{FieldInput, Inputs};
 pub use layers::{
-    Activate, BatchNorm, BilinearFusion, CrossMixture, CrossNet, Dice, Embed, EmbedSpec, Experts,
-    FieldAttention, FieldAware, Gates, LayerNorm, Lhuc, Linear, LinearEach, LinearTerms, Mlp, MlpConfig,
-    Prelu, VectorCross,
+    Activate, ActivationUnit, Augru, BatchNorm, BilinearFusion, Combine, CrossMixture, CrossNet, Dice, Embed,
+    EmbedSpec, Experts, FieldAttention, FieldAware, Gates, LayerNorm, Lhuc, Linear, LinearEach, LinearTerms,
+    Mlp, MlpConfig, PairWeighting, Prelu, SeqEmbed, SeqPool, Sequence, TargetAttention, UnitConfig,
+    VectorCross,
 };
 pub use lookup::{Lookup, Places, Planner, SpaceKeys};
 pub use ops::{Activation, Bags, Pooling, Transpose};
 pub use optim::{
     AdaGrad, Adam, AdamW, DenseOptim, Ftrl, LookAhead, Moments, OptimState, Optimiser, RAdam, RmsProp, Sgd,
 };
+pub use pairs::Pairs;
 pub use params::{ParamId, Params, TableId, TableSpec, Weight, Weights};
 pub use pass::{Gradients, Mode, Pass};
 pub use ragged::Ragged;

@@ -31,6 +31,17 @@ impl Ragged {
         Ok(Self { offsets, values })
     }
 
+    /// As [`Ragged::new`], of offsets that were checked with the bags they belong to.
+    ///
+    /// # Panics
+    /// If the offsets do not fit.
+    pub(crate) fn of(offsets: Arc<Vec<u32>>, values: Tensor) -> Self {
+        match Self::new(offsets, values) {
+            Ok(ragged) => ragged,
+            Err(e) => panic!("{e}"),
+        }
+    }
+
     /// The same sequences with other vectors, one for each element.
     ///
     /// # Panics

@@ -9,7 +9,7 @@
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_variables))]
 
 use crate::buffer::Buffer;
-use crate::product::{Mat, Onto};
+use crate::product::{Mat, Onto, block_product};
 use rayon::prelude::*;
 
 /// Rows of a tile.
@@ -100,6 +100,29 @@ impl Panels {
             let panels = &self.values[padded(self.n) * stretch.from..padded(self.n) * stretch.end];
             stretch.product(out, a, (panels, self.n), (Onto::Write, parallel), &finish);
         }
+    }
+}
+
+/// Columns of a panel of [`by_panels`].
+pub(crate) const PANEL: usize = COLS;
+
+/// `out (+)= a b` on this thread, row-major `[a.rows, n]`, where the caller has laid `b` out in panels `[⌈n/16⌉, a.cols, 16]`, filled
+/// up with zeros: for many small products whose right matrix is made anew for each. On processors that the tiles are not
+/// for, the `gemm` crate multiplies by the same panels.
+pub(crate) fn by_panels(out: &mut [f32], n: usize, a: Mat<'_>, panels: &[f32], onto: Onto) {
+    let depth = a.cols;
+    assert!(depth > 0 && panels.len() == n.div_ceil(COLS) * depth * COLS, "panels of another matrix");
+    assert!(out.len() >= a.rows * n, "output of a product is too short");
+    if supported() {
+        let part = Part { a, n, from: 0, depth, add: onto == Onto::Add };
+        let left =
+            Left { data: a.data, panel_step: ROWS * a.row_step, row_step: a.row_step, step: a.col_step };
+        return part.tiles(left, (out, n, a.rows), panels);
+    }
+    for (p, panel) in panels.chunks_exact(depth * COLS).enumerate() {
+        let width = COLS.min(n - p * COLS);
+        let right = Mat::strided(panel, depth, width, COLS);
+        block_product(&mut out[p * COLS..], n, a, right, onto);
     }
 }
 

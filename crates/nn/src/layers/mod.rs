@@ -1,6 +1,8 @@
 //! Layers: sizes and names of weights, no data. They are `Send + Sync`.
 
 mod activate;
+mod activation_unit;
+mod augru;
 mod batch_norm;
 mod bilinear;
 mod cross;
@@ -17,8 +19,13 @@ mod linear;
 mod linear_terms;
 mod mlp;
 mod prelu;
+mod seq_embed;
+mod seq_pool;
+mod target_attention;
 
 pub use activate::Activate;
+pub use activation_unit::{ActivationUnit, PairWeighting, UnitConfig};
+pub use augru::Augru;
 pub use batch_norm::BatchNorm;
 pub use bilinear::BilinearFusion;
 pub use cross::CrossNet;
@@ -35,3 +42,6 @@ pub use linear::Linear;
 pub use linear_terms::LinearTerms;
 pub use mlp::{Mlp, MlpConfig};
 pub use prelu::Prelu;
+pub use seq_embed::{Combine, SeqEmbed, Sequence};
+pub use seq_pool::SeqPool;
+pub use target_attention::TargetAttention;

@@ -2,9 +2,11 @@
 
 mod activation;
 mod attend;
+mod augru;
 pub(crate) mod batch_norm;
 mod cross;
 mod cross_vector;
+pub(crate) mod din;
 mod distance;
 pub(crate) mod dropout;
 mod elementwise;
@@ -22,6 +24,7 @@ pub(crate) mod scatter;
 mod select;
 mod small;
 mod softmax;
+mod spans;
 pub(crate) mod split;
 
 pub use activation::Activation;
