@@ -15,6 +15,7 @@ mod records;
 mod serving;
 mod streaming;
 mod training;
+mod twins;
 
 use clap::{Args, Parser, Subcommand};
 use std::process::ExitCode;

@@ -5,8 +5,9 @@ use millstream_data::balance::BalanceStep;
 use millstream_data::config::{Dataset, DatasetConfig, ExamplesConfig, RawTask, SplitConfig};
 use millstream_models::ModelConfig;
 use millstream_models::recall::item_cf::ItemCfConfig;
+use millstream_nn::loss::TaskLoss;
 use millstream_schema::{Error, config, feature::RawFeature, suggest};
-use millstream_train::config::TrainMode;
+use millstream_train::config::{TaskWeights, TrainMode};
 use millstream_train::{TrainConfig, check_model, check_streams};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -118,6 +119,46 @@ impl Recipe {
         )))
     }
 
+    /// Puts what the `[[task]]`s say of their training where the trainer looks for it.
+    fn take_task_training(&mut self) -> Result<(), Error> {
+        let (mut losses, mut weights) = (BTreeMap::new(), BTreeMap::new());
+        for task in self.task.iter().map(RawTask::training) {
+            let name = task.name;
+            let twice = |key: &str, place: &str| {
+                self.fault(&format_args!("task `{name}`: {key} is given here and in [training.{place}]"))
+            };
+            if let Some(loss) = task.loss {
+                let loss = TaskLoss::deserialize(loss.clone())
+                    .map_err(|e| self.fault(&format_args!("task `{name}`: key `loss`: {}", e.message())))?;
+                if self.training.losses.contains_key(name) {
+                    return Err(twice("loss", "losses"));
+                }
+                losses.insert(name.to_owned(), loss);
+            }
+            if let Some(weight) = task.weight {
+                if self.training.task_weights.weights.contains_key(name) {
+                    return Err(twice("weight", "task_weights.weights"));
+                }
+                weights.insert(name.to_owned(), weight);
+            }
+        }
+        self.training.losses.extend(losses);
+        self.training.task_weights.weights.extend(weights);
+        Ok(())
+    }
+
+    /// What a single-task twin of this recipe is: the same model and hyperparameters for one of its tasks.
+    pub fn twin(&self, task: &str) -> Self {
+        let mut twin = self.clone();
+        twin.training.losses.retain(|name, _| name == task);
+        twin.training.task_weights = TaskWeights::default();
+        // `income.auc` and `mean.auc` are `auc` where there is one task.
+        let bare = |key: &String| key.rsplit_once('.').map_or(key.clone(), |(_, bare)| bare.to_owned());
+        twin.training.monitor = twin.training.monitor.as_ref().map(bare);
+        twin.target = Target::default();
+        twin
+    }
+
     /// Checks what can be checked before any data is read.
     fn check(&self) -> Result<(), Error> {
         self.dataset()?;
@@ -154,6 +195,7 @@ impl Source {
     pub fn parse(&self) -> Result<Recipe, Error> {
         let mut recipe: Recipe = config::parse(&self.text, &self.place)?;
         recipe.place.clone_from(&self.place);
+        recipe.take_task_training()?;
         recipe.check().map(|()| recipe)
     }
 

@@ -204,15 +204,14 @@ impl Learner {
 impl GradNorm {
     /// ‖∂L_t/∂W‖ of each task over the shared weights.
     fn norms(&self, params: &Params, passes: &[(f32, Gradients)]) -> Result<Vec<f64>, Error> {
-        let reached = |id: &ParamId| passes.iter().filter(|(_, g)| g.dense(*id).is_some()).count() > 1;
-        let (mut shared, mut none) = (self.shared.clone(), false);
-        if shared.is_empty() {
-            let candidates: Vec<ParamId> = params.ids().filter(reached).collect();
-            none = candidates.is_empty() && passes.len() > 1;
-            // Empty as well where all units of a task are at rest in this batch: then no weight moves.
-            shared = candidates.into_iter().filter(|id| is_shared(*id, passes)).collect();
-        }
-        if none {
+        let shared: Vec<ParamId> = match self.shared.is_empty() {
+            true => params.ids().filter(|id| is_shared(*id, passes)).collect(),
+            false => self.shared.clone(),
+        };
+        // Without a slope that reaches the rows all units of a task are at rest in this batch; that tells nothing.
+        let slopes = |rows: &[f32]| rows.iter().any(|v| *v != 0.0);
+        let flows = |(_, g): &(f32, Gradients)| params.table_ids().any(|t| g.rows(t).is_some_and(slopes));
+        if shared.is_empty() && passes.len() > 1 && passes.iter().all(flows) {
             return Err(Error::Config(
                 "training.task_weights: \"grad_norm\" balances the gradients of dense weights that tasks share, and \
                  this model has none; take \"uncertainty\", or a model with a shared part"

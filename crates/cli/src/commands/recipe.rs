@@ -3,9 +3,10 @@
 use clap::{Args, Subcommand};
 use millstream_data::{Prepared, Split};
 use millstream_models::recall::item_cf::ItemCfConfig;
+use millstream_models::snapshot::Role;
 use millstream_train::config::TrainMode;
 use millstream_train::stream::Sparsity;
-use millstream_train::{Metrics, eval};
+use millstream_train::{Metrics, eval, role_of};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -13,6 +14,7 @@ use std::time::Instant;
 use crate::recipe::{self, Recipe, Target};
 use crate::streaming::{self, Raw, Rows, StreamJob};
 use crate::training::Job;
+use crate::twins::Twins;
 use crate::{Failure, Global, Verdict, measure, output, preparing};
 
 /// Recipes: datasets, models and the published figures they reach.
@@ -30,6 +32,7 @@ Examples:
   millstream recipe run frappe_deepfm --data ROOT        ROOT holds a folder per dataset
   millstream recipe run my/own.toml --data . --json      a recipe of one's own
   millstream recipe run frappe_deepfm --data ROOT --seeds 3   mean and deviation of three seeds
+  millstream recipe run census_mmoe --data ROOT --twins       each task beside a model of its own
 
 A recipe with `mode = \"stream\"` is measured by progressive validation: its files are read once,
 each batch is predicted before it is learned, and rows per second are from text to weights.
@@ -64,6 +67,9 @@ pub struct RunOptions {
     /// Train with so many seeds, one after the other from the recipe's on; metrics are means, the target is for them.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
     seeds: u64,
+    /// Also train the model for each task alone, and set what each task reaches beside it.
+    #[arg(long)]
+    twins: bool,
     /// Folder of further recipes.
     #[arg(long, value_name = "DIR")]
     recipes: Option<PathBuf>,
@@ -90,6 +96,9 @@ struct Report<'a> {
     /// Streams: zero weights and exported rows, of the first seed.
     #[serde(skip_serializing_if = "Option::is_none")]
     sparsity: Option<&'a Sparsity>,
+    /// Each task beside its single-task twin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    twins: Option<&'a Twins>,
 }
 
 /// Runs the command.
@@ -147,19 +156,29 @@ fn run_recipe(options: &RunOptions, global: &Global) -> Result<Verdict, Failure>
         TrainMode::Epochs => None,
     };
     std::fs::create_dir_all(out).map_err(|e| format!("{}: {e}", out.display()))?;
-    let reached = match raw {
-        Some(raw) => {
-            each_seed(&recipe, options.seeds, out, &|recipe, dir| stream(recipe, &raw, dir, global))?
-        }
+    if options.twins {
+        check_twins(&recipe)?;
+    }
+    let (seeds, mut twins) = (options.seeds, None);
+    let all = match raw {
+        Some(raw) => each_seed(&recipe, seeds, out, &|recipe, dir| stream(recipe, &raw, dir, global))?,
         None => {
             let dir = out.join("prepared");
             preparing::run(&options.data, &recipe.dataset()?, &dir, options.strict, global)?;
             let prepared = Prepared::open(&dir)?;
-            each_seed(&recipe, options.seeds, out, &|recipe, dir| reach(recipe, &prepared, dir, global))?
+            let all = each_seed(&recipe, seeds, out, &|recipe, dir| reach(recipe, &prepared, dir, global))?;
+            if options.twins {
+                twins = Some(train_twins((&recipe, &prepared), &all, (seeds, out), global)?);
+            }
+            all
         }
     };
+    let reached = averaged(all);
     let met = recipe.target.met(&reached.test);
     print_table(&recipe, &reached, options.seeds);
+    if let Some(twins) = &twins {
+        twins.print();
+    }
     if global.json {
         output::json(&Report {
             recipe: &source.name,
@@ -175,20 +194,56 @@ fn run_recipe(options: &RunOptions, global: &Global) -> Result<Verdict, Failure>
             seeds: options.seeds,
             sd: reached.sd.as_ref(),
             sparsity: reached.sparsity.as_ref(),
+            twins: twins.as_ref(),
         });
     }
     Ok(if met { Verdict::Done } else { Verdict::Missed })
 }
 
-/// Runs the recipe with so many seeds and averages; a single one is what it is.
+/// Refuses twins of what has none.
+fn check_twins(recipe: &Recipe) -> Result<(), Failure> {
+    let dataset = recipe.dataset()?;
+    if dataset.tasks.len() < 2 {
+        return Err("--twins: the recipe has one task; twins are for several".into());
+    }
+    if recipe.training.mode == TrainMode::Stream {
+        return Err("--twins: not for mode = \"stream\"".into());
+    }
+    match role_of(&recipe.model.name)? {
+        Role::Ranker => Ok(()),
+        Role::Retriever => {
+            Err(format!("--twins: `{}` is a retriever, which learns one task", recipe.model.name).into())
+        }
+    }
+}
+
+/// Trains the model for each task alone, with the same seeds, and sets it beside what the task reached with the others.
+fn train_twins(
+    (recipe, prepared): (&Recipe, &Prepared),
+    joint: &[Reached],
+    (seeds, out): (u64, &Path),
+    global: &Global,
+) -> Result<Twins, Failure> {
+    let mut twins = Twins::default();
+    for task in &prepared.tasks {
+        let (twin, own, dir) =
+            (recipe.twin(task), prepared.with_task(task)?, out.join(format!("twin-{task}")));
+        let single = each_seed(&twin, seeds, &dir, &|recipe, dir| reach(recipe, &own, dir, global))?;
+        let tests = |all: &[Reached]| all.iter().map(|r| r.test.clone()).collect::<Vec<Metrics>>();
+        twins.add(task, &tests(joint), &tests(&single));
+    }
+    Ok(twins)
+}
+
+/// Runs the recipe with so many seeds.
 fn each_seed(
     recipe: &Recipe,
     seeds: u64,
     out: &Path,
     reach: &dyn Fn(&Recipe, &Path) -> Result<Reached, Failure>,
-) -> Result<Reached, Failure> {
+) -> Result<Vec<Reached>, Failure> {
     if seeds == 1 {
-        return reach(recipe, &out.join("model"));
+        return Ok(vec![reach(recipe, &out.join("model"))?]);
     }
     if recipe.model.name == "item_cf" {
         return Err("--seeds: `item_cf` counts and draws nothing; one seed is as good as many".into());
@@ -199,20 +254,28 @@ fn each_seed(
         one.training.seed = seed;
         all.push(reach(&one, &out.join(format!("model-{seed}")))?);
     }
+    Ok(all)
+}
+
+/// What the seeds reached on average; a single one is what it is.
+fn averaged(mut all: Vec<Reached>) -> Reached {
+    if all.len() == 1 {
+        return all.remove(0);
+    }
     let valid: Option<Vec<&Metrics>> = all.iter().map(|r| r.valid.as_ref()).collect();
     let (test, sd) = mean_and_sd(&all.iter().map(|r| &r.test).collect::<Vec<_>>());
-    Ok(Reached {
+    Reached {
         test,
         sd: Some(sd),
         valid: valid.map(|valid| mean_and_sd(&valid).0),
         rows: all.iter().map(|r| r.rows).sum(),
         train_seconds: all.iter().map(|r| r.train_seconds).sum(),
-        sparsity: all[0].sparsity,
-    })
+        sparsity: all.first().and_then(|r| r.sparsity),
+    }
 }
 
 /// Mean and standard deviation (n − 1) of each metric that all runs have.
-fn mean_and_sd(runs: &[&Metrics]) -> (Metrics, Metrics) {
+pub(crate) fn mean_and_sd(runs: &[&Metrics]) -> (Metrics, Metrics) {
     let n = runs.len() as f64;
     let (mut means, mut deviations) = (Metrics::new(), Metrics::new());
     for key in runs.first().into_iter().flat_map(|first| first.keys()) {
