@@ -4,7 +4,10 @@ use millstream_nn::{Inputs, Params, Pass, Tensor, loss};
 use millstream_schema::{Batch, Field, Side, suggest};
 
 use crate::online::BuildOnline;
-use crate::rank::{autoint, dcn, dcn_v2, deepfm, ffm, final_mlp, fm, gbdt, lr, wide_deep};
+use crate::rank::{
+    autoint, dcn, dcn_v2, deepfm, dien, din, ffm, final_mlp, fm, gbdt, lr, mean_pool, sim_hard, sim_soft,
+    wide_deep,
+};
 use crate::{Error, ModelConfig};
 
 /// Scores candidates of requests, one logit per task.
@@ -133,6 +136,11 @@ pub const RANKERS: &[RankerDef] = &[
     autoint::DEF,
     final_mlp::DEF,
     gbdt::DEF,
+    mean_pool::DEF,
+    din::DEF,
+    sim_hard::DEF,
+    sim_soft::DEF,
+    dien::DEF,
 ];
 
 /// Builds the ranker that `cfg` names.
