@@ -45,7 +45,7 @@ impl Crossing {
         let (all, mut width, mut crossed) = (fields.width(), fields.width(), None);
         if !cross_fields.is_empty() {
             let places = places_among(cfg, cross_fields, shape, &fields.chosen)?;
-            let rest = (0..fields.chosen.len()).filter(|f| !places.contains(f)).collect();
+            let rest = (0..fields.count()).filter(|f| !places.contains(f)).collect();
             width = places.len() * neural.embedding;
             crossed = Some((places, rest));
         }

@@ -1,5 +1,6 @@
 //! Every ranker and retriever, one file each.
 
+mod behaviour;
 pub mod config;
 mod crossing;
 pub mod embeds;

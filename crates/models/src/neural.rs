@@ -4,6 +4,7 @@ use millstream_nn::{Embed, EmbedSpec, Inputs, Lhuc, Mlp, MlpConfig, Params, Pass
 use millstream_schema::suggest;
 use serde::{Deserialize, Deserializer};
 
+use crate::behaviour::{Behaviour, Block};
 use crate::ranker::Shape;
 use crate::{Error, ModelConfig};
 
@@ -23,6 +24,7 @@ macro_rules! options {
             activation: millstream_nn::Activation,
             weight_init: millstream_nn::Init,
             lhuc: Option<crate::neural::Gate>,
+            sequence: Option<crate::behaviour::Behaviour>,
             $($(#[$meta])* $field: $type,)*
         }
 
@@ -39,6 +41,7 @@ macro_rules! options {
                     activation: all.mlp.activation,
                     weight_init: all.mlp.weight_init,
                     lhuc: None,
+                    sequence: None,
                     $($field: $default,)*
                 }
             }
@@ -59,6 +62,7 @@ macro_rules! options {
                         weight_init: self.weight_init,
                     },
                     lhuc: self.lhuc.clone(),
+                    sequence: self.sequence.clone(),
                 }
             }
         }
@@ -81,12 +85,14 @@ pub(crate) struct Neural {
     pub mlp: MlpConfig,
     /// Gates on the tower's hidden layers.
     pub lhuc: Option<Gate>,
+    /// A block over the history, whose vector joins the fields.
+    pub sequence: Option<Behaviour>,
 }
 
 impl Default for Neural {
     fn default() -> Self {
         let mlp = MlpConfig { hidden: vec![400, 400, 400], ..MlpConfig::default() };
-        Self { embedding: 16, init_std: 1e-4, embedding_dropout: 0.0, mlp, lhuc: None }
+        Self { embedding: 16, init_std: 1e-4, embedding_dropout: 0.0, mlp, lhuc: None, sequence: None }
     }
 }
 
@@ -134,17 +140,27 @@ pub(crate) struct Fields {
     dropout: f32,
     /// Places in the encoder's fields.
     pub chosen: Vec<usize>,
+    block: Option<Block>,
 }
 
 impl Fields {
+    /// F: the chosen fields, and then those of the history's block.
+    pub fn count(&self) -> usize {
+        self.embed.fields() + self.block.as_ref().map_or(0, Block::fields)
+    }
+
     /// F·D.
     pub fn width(&self) -> usize {
-        self.embed.fields() * self.embed.dim()
+        self.count() * self.embed.dim()
     }
 
     /// `[N, F, D]`.
     pub fn forward(&self, pass: &Pass, x: &Inputs) -> Tensor {
-        self.embed.forward(pass, x).dropout(pass, self.dropout)
+        let own = self.embed.forward(pass, x);
+        let Some(block) = &self.block else { return own.dropout(pass, self.dropout) };
+        let (n, d) = (x.candidates(), self.embed.dim());
+        let joined = Tensor::concat(&[&own.flatten(), &block.forward(pass, x).flatten()]);
+        joined.reshape(&[n, self.count(), d]).dropout(pass, self.dropout)
     }
 }
 
@@ -186,9 +202,11 @@ impl Neural {
                 cfg.name, self.embedding_dropout
             )));
         }
-        let chosen = cfg.chosen(shape.fields)?;
-        let embed = Embed::new(params, shape.fields, &chosen, &self.spec())?;
-        Ok(Fields { embed, dropout: self.embedding_dropout, chosen })
+        let (spec, mut chosen) = (self.spec(), cfg.chosen(shape.fields)?);
+        let block = self.sequence.as_ref().map(|s| Block::new(s, (cfg, shape), &spec, params)).transpose()?;
+        chosen.retain(|&field| block.as_ref().is_none_or(|block| !block.owns(field)));
+        let embed = Embed::new(params, shape.fields, &chosen, &spec)?;
+        Ok(Fields { embed, dropout: self.embedding_dropout, chosen, block })
     }
 
     /// A tower over `inputs` columns, with layers `name.0`, ..; its gate, if asked for, is `name.lhuc` and looks at the

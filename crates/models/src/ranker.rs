@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::online::BuildOnline;
 use crate::rank::{
-    autoint, dcn, dcn_v2, deepfm, ensemble, esmm, ffm, final_mlp, fm, gbdt, lr, mmoe, moe, ple,
-    shared_bottom, wide_deep,
+    autoint, dcn, dcn_v2, deepfm, dien, din, ensemble, esmm, ffm, final_mlp, fm, gbdt, lr, mean_pool, mmoe,
+    moe, ple, shared_bottom, sim_hard, sim_soft, wide_deep,
 };
 use crate::{Error, ModelConfig};
 
@@ -207,6 +207,11 @@ pub const RANKERS: &[RankerDef] = &[
     ple::DEF,
     esmm::DEF,
     ensemble::DEF,
+    mean_pool::DEF,
+    din::DEF,
+    sim_hard::DEF,
+    sim_soft::DEF,
+    dien::DEF,
 ];
 
 /// Builds the ranker that `cfg` names.

@@ -122,7 +122,7 @@ const SMALL: [&str; 9] = [
 ];
 
 /// Forms of models that their options lead to and that must hold to the laws as well.
-const VARIANTS: [(&str, &str); 14] = [
+const VARIANTS: [(&str, &str); 28] = [
     ("deepfm", r#"lhuc = { fields = ["user_id", "age"], hidden = [6] }"#),
     ("deepfm", r#"activation = "silu""#),
     ("wide_deep", r#"deep_fields = ["user_id", "item_id", "tags"]"#),
@@ -137,10 +137,31 @@ const VARIANTS: [(&str, &str); 14] = [
     ("shared_bottom", "tower_hidden = []\nlhuc = { fields = [\"user_id\"], hidden = [6] }"),
     ("mmoe", "experts = 2\nactivation = \"prelu\""),
     ("ple", "layers = 1\ntask_experts = 1\nshared_experts = 1\nactivation = \"silu\""),
+    ("mean_pool", "sequence = { pool = \"gap\" }"),
+    ("mean_pool", "sequence = { pool = \"max\", strength = true }"),
+    ("mean_pool", "sequence = { pool = \"last\", combine = \"sum\" }"),
+    ("din", "sequence = { unit = [6], activation = \"prelu\", strength = true }"),
+    ("din", "sequence = { combine = \"sum\", weights = \"softmax\", activation = \"sigmoid\" }"),
+    ("din", "sequence = { unit = [8, 4], weights = { entmax = 1.5 } }"),
+    ("sim_hard", "sequence = { category = \"item_id\", k = 2 }"),
+    ("sim_soft", "sequence = { k = 2, activation = \"relu\" }"),
+    ("dien", "sequence = { combine = \"sum\" }"),
+    ("deepfm", "activation = \"silu\"\nsequence = { block = \"din\", unit = [8, 4] }"),
+    (
+        "dcn_v2",
+        "activation = \"silu\"\nsequence = { block = \"target_attention\", feature = \"clicks\" }\ncross_fields = [\"user_id\", \"item_id\"]",
+    ),
+    ("autoint", "sequence = { block = \"sim_soft\" }"),
+    ("wide_deep", "activation = \"silu\"\nsequence = { block = \"mean_pool\", pool = \"sum\" }"),
+    ("final_mlp", "activation = \"silu\"\nsequence = { block = \"dien\" }"),
 ];
 
 fn config(name: &str) -> ModelConfig {
     let mut cfg = ModelConfig::named(name);
+    if name == "sim_hard" {
+        // What is the same category is a matter of the data.
+        cfg.options.extend("sequence = { category = \"item_id\" }".parse::<toml::Table>().unwrap());
+    }
     for option in SMALL {
         let mut with = cfg.clone();
         with.options.extend(option.parse::<toml::Table>().unwrap());
@@ -321,7 +342,8 @@ fn gradients_match_finite_differences() {
             let mut slope = |h: f32| {
                 let mut side = |d: f32| {
                     bench.params.values_mut(id)[at] = before + d;
-                    f64::from(loss(&bench, Mode::Infer).0)
+                    // In training, as the gradient: some activations bend by the moments of the batch.
+                    f64::from(loss(&bench, Mode::Train).0)
                 };
                 let slope = (side(h) - side(-h)) / (2.0 * f64::from(h));
                 bench.params.values_mut(id)[at] = before;
@@ -450,4 +472,113 @@ fn wrong_options_name_the_nearest_one() {
     let err =
         ranker::build(&ModelConfig::named("deepfn"), &shape, &mut Params::new(1)).err().unwrap().to_string();
     assert!(err.contains("did you mean `deepfm`?"), "{err}");
+}
+
+/// Examples whose histories are as given, one request each; all for user 1 and item 2.
+fn with_histories(encoder: &Encoder, histories: &[Vec<u32>]) -> Examples {
+    let mut x = Examples { tasks: 1, ..Examples::default() };
+    for (r, items) in histories.iter().enumerate() {
+        x.request_user.push(1);
+        x.request_time_ms.push(1_000_000_000);
+        // All at one moment: the order is that of the history.
+        let action = |&item: &u32| Action { item, time_ms: 999_000_000, kind: 1, value: 1.0 };
+        x.history.push(items.iter().map(action));
+        x.candidate_request.push(r as u32);
+        x.candidate_item.push(2);
+        x.labels.push(0.0);
+    }
+    x.exposure = encoder.exposure_defaults(x.candidates()).unwrap();
+    x
+}
+
+/// Rankers and variants that look at histories in the way given.
+fn reading(names: &[&str]) -> Vec<(String, Bench<dyn Ranker>)> {
+    rankers().into_iter().filter(|(name, _)| names.contains(&name.split(' ').next().unwrap())).collect()
+}
+
+#[test]
+fn histories_that_are_sets_may_be_permuted_and_those_that_are_not_may_not() {
+    let histories = [vec![1, 2, 3, 2, 7], vec![7, 2, 3, 2, 1], vec![]];
+    for (name, bench) in reading(&["mean_pool", "din", "sim_hard", "sim_soft", "dien"]) {
+        let z = logits(&bench, &with_histories(bench.assembler.encoder(), &histories));
+        // The latest of several matches, the last element and a recurrence know an order.
+        let ordered = name.starts_with("dien") || name.contains("last") || name.contains("k = 2");
+        assert!(z.iter().all(|z| z.is_finite()), "{name}: an empty history");
+        assert!(ordered || near(z[0], z[1]), "{name}: {z:?}");
+        if name.starts_with("dien") || name.contains("last") {
+            assert!((z[0] - z[1]).abs() > 1e-6, "{name} does not see the order: {z:?}");
+        }
+    }
+}
+
+#[test]
+fn an_action_that_is_there_twice_counts_twice_where_nothing_is_averaged() {
+    let histories = [vec![1, 2, 3], vec![1, 2, 3, 1, 2, 3]];
+    for (name, bench) in reading(&["mean_pool", "din"]) {
+        let z = logits(&bench, &with_histories(bench.assembler.encoder(), &histories));
+        let averaged = (name.starts_with("mean_pool") && !name.contains("sum")) || name.contains("softmax");
+        let averaged = averaged || name.contains("pool = \"last\"");
+        let twice = name.contains("entmax") || name.starts_with("mean_pool") && !averaged;
+        match (averaged, twice) {
+            (true, _) => assert!(near(z[0], z[1]), "{name}: {z:?}"),
+            (false, false) => assert!((z[0] - z[1]).abs() > 1e-6, "{name}: {z:?}"),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn a_soft_search_for_as_many_as_there_are_is_din() {
+    let build: &Build<dyn Ranker> = &|c, s, p| ranker::build(c, s, p).unwrap();
+    let with = |name: &str, options: &str| {
+        let mut cfg = config(name);
+        cfg.options.extend(options.parse::<toml::Table>().unwrap());
+        Bench::new(cfg, build)
+    };
+    let din = with("din", "sequence = { unit = [8, 4] }");
+    let x = examples(din.assembler.encoder(), 40, 3, 9);
+    let all = logits(&din, &x);
+    let same = logits(&with("sim_soft", "sequence = { unit = [8, 4], k = 4 }"), &x);
+    assert!(all.iter().zip(&same).all(|(a, b)| (a - b).abs() <= 1e-6), "k ≥ L differs from DIN");
+    let fewer = logits(&with("sim_soft", "sequence = { unit = [8, 4], k = 1 }"), &x);
+    assert!(all.iter().zip(&fewer).any(|(a, b)| (a - b).abs() > 1e-5), "k = 1 finds all");
+}
+
+#[test]
+fn options_of_sequence_blocks_are_checked() {
+    let assembler = assembler();
+    let sides = serving::sides(assembler.encoder());
+    let shape = Shape { fields: assembler.encoder().fields(), sides: &sides, tasks: 1 };
+    for (name, options, expected) in [
+        ("deepfm", "unit = [4]", "needs `block`"),
+        ("din", "block = \"din\"", "block of its own"),
+        ("din", "feature = \"clics\"", "did you mean `clicks`?"),
+        ("din", "pool = \"sum\"", "`pool` means nothing"),
+        ("din", "unt = [4]", "did you mean `unit`?"),
+        ("din", "unit = []", "needs a hidden layer"),
+        ("din", "weights = { entmax = 1.0 }", "above 1"),
+        ("din", "k = 3", "`k` means nothing"),
+        ("sim_soft", "k = 0", "at least 1"),
+        ("sim_hard", "k = 3", "needs `category`"),
+        ("sim_hard", "category = \"item\"", "did you mean `item_id`?"),
+        ("mean_pool", "activation = \"relu\"", "`activation` means nothing"),
+    ] {
+        let table = format!("sequence = {{ {options} }}").parse().unwrap();
+        let cfg = ModelConfig { name: name.into(), fields: None, options: table };
+        let err = ranker::build(&cfg, &shape, &mut Params::new(1)).err().unwrap().to_string();
+        assert!(err.contains(expected), "{name} with {options:?}: {err}");
+    }
+}
+
+#[test]
+fn one_event_a_hundred_thousand_unknown_items_and_equal_times_have_defined_scores() {
+    let long: Vec<u32> = (0..100_000).map(|e| e % ITEMS).collect();
+    let latest = long[long.len() - 50..].to_vec();
+    let histories = [vec![3], long, latest, vec![ITEMS + 5, ITEMS + 9], vec![ITEMS + 9, ITEMS + 5]];
+    for (name, bench) in reading(&["mean_pool", "din", "sim_hard", "sim_soft", "dien"]) {
+        let z = logits(&bench, &with_histories(bench.assembler.encoder(), &histories));
+        assert!(z.iter().all(|z| z.is_finite()), "{name}: {z:?}");
+        assert!(near(z[1], z[2]), "{name}: the feature keeps the latest 50");
+        assert!(near(z[3], z[4]), "{name}: unknown items are one");
+    }
 }

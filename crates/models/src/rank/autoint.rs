@@ -46,7 +46,7 @@ fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Bo
     let tower = towered.then(|| neural.tower((cfg, shape), params, "tower", fields.width())).transpose()?;
     let wide =
         c.wide.then(|| LinearTerms::new(params, shape.fields, &fields.chosen, "linear")).transpose()?;
-    let joined = fields.chosen.len() * width + tower.as_ref().map_or(0, Tower::outputs);
+    let joined = fields.count() * width + tower.as_ref().map_or(0, Tower::outputs);
     let head = Linear::new(params, "head", joined, shape.tasks)?;
     Ok(Box::new(AutoInt { fields, layers, tower, wide, head }))
 }
