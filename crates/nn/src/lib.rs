@@ -52,11 +52,12 @@ pub use error::{Error, Result};
 pub use init::{Init, RowInit};
 pub use inputs::{FieldInput, Inputs};
 pub use layers::{
-    Activate, BatchNorm, BilinearFusion, CrossMixture, CrossNet, Dice, Embed, EmbedSpec, FieldAttention,
-    FieldAware, LayerNorm, Lhuc, Linear, LinearTerms, Mlp, MlpConfig, Prelu, VectorCross,
+    Activate, BatchNorm, BilinearFusion, BlockNorm, CrossMixture, CrossNet, Dice, Embed, EmbedSpec,
+    FieldAttention, FieldAware, Gru, LayerNorm, Lhuc, Linear, LinearTerms, Lstm, Mlp, MlpConfig,
+    PlaceEmbedding, Prelu, TransformerBlock, TransformerConfig, VectorCross,
 };
 pub use lookup::{Lookup, Places, Planner, SpaceKeys};
-pub use ops::{Activation, Bags, Pooling, Transpose};
+pub use ops::{Activation, Bags, Pooling, SeqAttention, Transpose};
 pub use optim::{
     AdaGrad, Adam, AdamW, DenseOptim, Ftrl, LookAhead, Moments, OptimState, Optimiser, RAdam, RmsProp, Sgd,
 };

@@ -16,6 +16,8 @@ mod linear;
 mod linear_terms;
 mod mlp;
 mod prelu;
+mod recurrent;
+mod transformer;
 
 pub use activate::Activate;
 pub use batch_norm::BatchNorm;
@@ -33,3 +35,5 @@ pub use linear::Linear;
 pub use linear_terms::LinearTerms;
 pub use mlp::{Mlp, MlpConfig};
 pub use prelu::Prelu;
+pub use recurrent::{Gru, Lstm};
+pub use transformer::{BlockNorm, PlaceEmbedding, TransformerBlock, TransformerConfig};
