@@ -2,7 +2,7 @@
 //! block, so that the matrix of all scores is never kept.
 
 use crate::buffer::Buffer;
-use crate::chunks::vectorised;
+use crate::chunks::{self, vectorised};
 use crate::ops::{LANES, exp_all, fast_exp, fast_sigmoid, largest};
 use crate::product::{Mat, Onto, block_product, product};
 use crate::tensor::{Shape, Tensor, own};
@@ -126,7 +126,7 @@ pub fn choice(
     states.output(Shape::new(&[1]), own(vec![value].into()), tracked, move |g, grads| {
         let Some(mut slopes) = slopes else { return };
         for part in [&mut slopes.states, &mut slopes.right, &mut slopes.columns] {
-            crate::chunks::rows(part, 1, |_, part| part.iter_mut().for_each(|s| *s *= g[0] * scale));
+            chunks::rows(part, 1, |_, part| part.iter_mut().for_each(|s| *s *= g[0] * scale));
         }
         grads.add(nodes.0, slopes.states);
         grads.add(nodes.1, slopes.right);
@@ -200,10 +200,10 @@ impl Work<'_> {
             let n = rows.len();
             let columns = Mat::new(&self.columns[b * each * d..], each, d);
             let x = Mat::new(&self.x[rows.start * d..], n, d);
-            scores.resize(scores.len().max(n * each), 0.0);
-            let scores = &mut scores[..n * each];
-            block_product(scores, each, x, columns.t(), Onto::Write);
-            let (mut sum, mut ends) = (0.0, vec![0.0f32; n]);
+            scores.resize(scores.len().max(n * (each + 1)), 0.0);
+            let (scores, ends) = scores[..n * (each + 1)].split_at_mut(n * each);
+            small_product(scores, x, columns.t());
+            let mut sum = 0.0;
             for (i, end) in ends.iter_mut().enumerate() {
                 let found = self.row(rows.start + i, b * each, &mut scores[i * each..][..each]);
                 sum += f64::from(found.0);
@@ -211,14 +211,16 @@ impl Work<'_> {
             }
             if let Some([of_states, of_right, of_columns]) = slopes {
                 let scores = Mat::new(scores, n, each);
-                block_product(of_states, d, scores, columns, Onto::Write);
-                block_product(of_columns, d, scores.t(), x, Onto::Write);
-                self.own_slopes(rows.clone(), &ends, (of_states, of_right));
+                small_product(of_states, scores, columns);
+                small_product(of_columns, scores.t(), x);
+                self.own_slopes(rows.clone(), ends, (of_states, of_right));
             }
             sum
         };
+        // Small ones are taken several at a time.
+        let least = (spans.len() << 16).div_ceil(self.x.len().max(1) * each.max(1));
         let Some(slopes) = slopes else {
-            let all = spans.par_iter().enumerate();
+            let all = spans.par_iter().enumerate().with_min_len(least);
             let sums: Vec<f64> = all.map_init(Vec::new, |s, (b, rows)| one(s, b, rows, None)).collect();
             return sums.iter().sum();
         };
@@ -230,7 +232,7 @@ impl Work<'_> {
             (states, right) = (rest, others);
             parts.push([of_states, of_right, columns]);
         }
-        let all = parts.into_par_iter().zip(&spans).enumerate();
+        let all = parts.into_par_iter().zip(&spans).enumerate().with_min_len(least);
         let sums: Vec<f64> =
             all.map_init(Vec::new, |s, (b, (slopes, rows))| one(s, b, rows, Some(slopes))).collect();
         sums.iter().sum()
@@ -249,7 +251,7 @@ impl Work<'_> {
                 None => {
                     let at = p * self.d..(p + 1) * self.d;
                     let shift = self.items.right_shift.get(p).copied().unwrap_or(0.0);
-                    crate::chunks::dot(&self.x[at.clone()], &self.right[at]) - shift
+                    chunks::dot(&self.x[at.clone()], &self.right[at]) - shift
                 }
             };
             if let Some(own) = self.items.right.get(p) {
@@ -280,8 +282,31 @@ impl Work<'_> {
         for ((p, end), (of_state, of_right)) in
             rows.zip(ends).zip(of_states.chunks_exact_mut(d).zip(of_right.chunks_exact_mut(d)))
         {
-            crate::chunks::add_scaled(of_state, *end, &self.right[p * d..][..d]);
+            chunks::add_scaled(of_state, *end, &self.right[p * d..][..d]);
             of_right.iter_mut().zip(&self.x[p * d..][..d]).for_each(|(o, x)| *o = end * x);
+        }
+    }
+}
+
+/// `out = a b` on this thread; the smallest without the overhead of a product of matrices.
+fn small_product(out: &mut [f32], a: Mat<'_>, b: Mat<'_>) {
+    let (n, k) = (b.cols, a.cols);
+    if a.rows * n * k > 1024 {
+        return block_product(out, n, a, b, Onto::Write);
+    }
+    let at = |m: &Mat<'_>, i: usize, j: usize| m.data[i * m.row_step + j * m.col_step];
+    for (i, out) in out.chunks_exact_mut(n.max(1)).enumerate() {
+        if b.row_step == 1 && a.col_step == 1 {
+            let row = &a.data[i * a.row_step..][..k];
+            out.iter_mut()
+                .enumerate()
+                .for_each(|(j, o)| *o = chunks::dot(row, &b.data[j * b.col_step..][..k]));
+        } else {
+            out.fill(0.0);
+            for l in 0..k {
+                let (w, row) = (at(&a, i, l), l * b.row_step);
+                out.iter_mut().enumerate().for_each(|(j, o)| *o += w * b.data[row + j * b.col_step]);
+            }
         }
     }
 }

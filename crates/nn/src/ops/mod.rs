@@ -14,6 +14,7 @@ mod ffm;
 mod gate;
 mod gather;
 mod gru;
+mod layer_norm;
 mod linear;
 mod lstm;
 mod matmul;
