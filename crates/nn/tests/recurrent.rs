@@ -9,10 +9,12 @@ fn values(n: usize, (a, b, m): (usize, usize, usize)) -> Vec<f32> {
     (0..n).map(|i| ((i * a + b) % m) as f32 / m as f32 - 0.5).collect()
 }
 
+type Layer = dyn Fn(&Pass, &Ragged) -> Ragged;
+
 /// Outputs, slopes of the inputs, and Σ|slope| of recurrent weight, its bias and the input weight for Σ y².
 type Found = (Vec<f32>, Vec<f32>, [f32; 3]);
 
-fn found(gates: usize, forward: impl Fn(&mut Params) -> Box<dyn Fn(&Pass, &Ragged) -> Ragged>) -> Found {
+fn found(gates: usize, forward: impl Fn(&mut Params) -> Box<Layer>) -> Found {
     let (i, h) = (2, 3);
     let mut params = Params::new(1);
     let layer = forward(&mut params);
@@ -110,7 +112,7 @@ fn an_lstm_is_pytorchs() {
 fn slopes_are_finite_differences_over_many_lengths() {
     for recurrent in ["gru", "lstm"] {
         let mut params = Params::new(6);
-        let layer: Box<dyn Fn(&Pass, &Ragged) -> Ragged> = if recurrent == "gru" {
+        let layer: Box<Layer> = if recurrent == "gru" {
             let layer = Gru::new(&mut params, "net", (2, 3)).unwrap();
             Box::new(move |pass, x| layer.forward(pass, x))
         } else {

@@ -7,6 +7,7 @@ use millstream_schema::{Assembler, Batch, BatchSource};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use rayon::prelude::*;
+use std::cmp::Ordering;
 
 use crate::metrics::{RankingMetrics, Scored};
 use crate::run::Metrics;
@@ -151,7 +152,7 @@ pub fn sampled(
             let ahead = |item: &u32| {
                 let right = score(*item);
                 // A score that is no number is behind none and finds nothing.
-                others.iter().filter(|s| !(**s < right)).count()
+                others.iter().filter(|s| s.partial_cmp(&&right) != Some(Ordering::Less)).count()
             };
             eval.truth.row(place).iter().map(ahead).collect()
         })
