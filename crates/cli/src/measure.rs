@@ -1,6 +1,6 @@
 //! Measuring models on a part of a prepared directory.
 
-use millstream_data::{EvalUsers, Prepared, Source, SourceOptions, Split, Use};
+use millstream_data::{EvalUsers, Prepared, Ragged, Source, SourceOptions, Split, Use};
 use millstream_models::embeds::Embeds;
 use millstream_models::recall::item_cf::ItemCf;
 use millstream_models::recall::positives::Positives;
@@ -45,7 +45,14 @@ pub fn vectors(
 /// Each user's best `k` by ItemCF from their whole history.
 pub fn item_cf_lists(prepared: &Prepared, model: &ItemCf, users: &EvalUsers, k: usize) -> Vec<Vec<u32>> {
     eval::scored_lists(&rules(prepared, users), prepared.items.len(), k, &|place, out| {
-        let history: Vec<(u32, f32)> = users.seen.row(place).iter().map(|&item| (item, 1.0)).collect();
+        // Where seen items may come again, none is barred and the history alone tells of them.
+        let mut own = match prepared.repeats() {
+            true => users.history.item[users.history.span(place)].to_vec(),
+            false => users.seen.row(place).to_vec(),
+        };
+        own.sort_unstable();
+        own.dedup();
+        let history: Vec<(u32, f32)> = own.iter().map(|&item| (item, 1.0)).collect();
         out.fill(0.0);
         model.score_into(&history, out);
         // An item that nothing points to is not recommended.
@@ -58,6 +65,21 @@ pub fn shared_lists(prepared: &Prepared, scores: &[f32], users: &EvalUsers, k: u
     eval::scored_lists(&rules(prepared, users), prepared.items.len(), k, &|_, out| {
         out.copy_from_slice(scores)
     })
+}
+
+/// Every item that each user acted on in any part, rising.
+fn known(prepared: &Prepared, users: &EvalUsers) -> Result<Ragged<u32>, Failure> {
+    let parts = Split::ALL.map(|split| prepared.interactions(split));
+    let parts = parts.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let mut known = Ragged::default();
+    for (place, &user) in users.users.iter().enumerate() {
+        let mut items: Vec<u32> = parts.iter().flat_map(|part| part.items_of(user)).copied().collect();
+        items.extend_from_slice(&users.history.item[users.history.span(place)]);
+        items.sort_unstable();
+        items.dedup();
+        known.push(items);
+    }
+    Ok(known)
 }
 
 /// ItemCF counted on the training positives.
@@ -91,7 +113,12 @@ pub fn part(
 ) -> Result<PartRecord, Failure> {
     if learner.retriever().is_ok() {
         let users = prepared.eval_users(split, config.users, EVAL_SEED)?;
-        let metrics = vectors(prepared, learner, &users, &config.k)?;
+        let mut metrics = vectors(prepared, learner, &users, &config.k)?;
+        if let Some(negatives) = config.sampled {
+            let known = known(prepared, &users)?;
+            let how = (&config.k[..], negatives, EVAL_SEED);
+            metrics.extend(eval::sampled(learner, &prepared.assembler, (&users, &known), how)?);
+        }
         return Ok(PartRecord::of_lists(metrics, users.users.len(), &ranking_space(prepared, config)));
     }
     let rows = prepared.rows(split, Use::Rank);

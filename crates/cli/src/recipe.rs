@@ -61,11 +61,15 @@ pub struct EvaluateConfig {
     pub k: Vec<usize>,
     /// At most so many test users, the same ones for every model; all when absent.
     pub users: Option<usize>,
+    /// Retrievers: besides the full ranking, each right item is ranked among so many items drawn from those that the
+    /// user never acted on (`sampled_hit_rate@K`, `sampled_ndcg@K`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sampled: Option<usize>,
 }
 
 impl Default for EvaluateConfig {
     fn default() -> Self {
-        Self { k: vec![10, 20, 50], users: None }
+        Self { k: vec![10, 20, 50], users: None, sampled: None }
     }
 }
 

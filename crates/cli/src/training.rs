@@ -8,9 +8,10 @@ use millstream_train::fit::fit_of;
 use millstream_train::negatives::Negatives;
 use millstream_train::record::RunRecord;
 use millstream_train::sampler::Sampler;
+use millstream_train::whole::{self, WholeOptions, WholeSequences};
 use millstream_train::{
     BEST, LATEST, Learner, Metrics, Outcome, Progress, Run, Sampling, Setting, TrainConfig, checkpoint,
-    role_of,
+    learns_whole, role_of,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -52,7 +53,7 @@ impl Job<'_> {
                 format!("model `{name}` is fitted as a whole; it cannot begin with a saved model").into()
             );
         }
-        let training = &self.scheduled(role);
+        let training = &self.scheduled(role)?;
         let setting = Setting {
             encoder: &self.prepared.encoder,
             tasks: &self.prepared.tasks,
@@ -107,12 +108,14 @@ impl Job<'_> {
     }
 
     /// The hyperparameters, with the length of the run for a schedule that needs it.
-    fn scheduled(&self, role: Role) -> TrainConfig {
-        let per_epoch =
-            self.prepared.rows(Split::Train, use_of(role)).div_ceil(self.training.batch_size.max(1) as u64);
-        let steps = per_epoch * u64::from(self.training.epochs);
+    fn scheduled(&self, role: Role) -> Result<TrainConfig, Failure> {
+        let rows = match learns_whole(&self.model.name) {
+            true => whole::learnable(&self.prepared.interactions(Split::Train)?).len() as u64,
+            false => self.prepared.rows(Split::Train, use_of(role)),
+        };
+        let steps = rows.div_ceil(self.training.batch_size.max(1) as u64) * u64::from(self.training.epochs);
         let schedule = self.training.schedule.map(|s| s.or_total(steps));
-        TrainConfig { schedule, ..self.training.clone() }
+        Ok(TrainConfig { schedule, ..self.training.clone() })
     }
 
     fn open(
@@ -125,6 +128,9 @@ impl Job<'_> {
         let seed = self.training.seed.wrapping_add(u64::from(epoch) * 0x9E37_79B9);
         let options =
             SourceOptions { batch_size: self.training.batch_size, shuffle: Some(seed), skip_batches: skip };
+        if let Some(sampling) = setting.sampling.as_ref().filter(|_| learns_whole(&self.model.name)) {
+            return self.whole(sampling, (seed, skip));
+        }
         let source = match &setting.sampling {
             None => self.prepared.source(Split::Train, Use::Rank, options)?,
             Some(sampling) => {
@@ -136,6 +142,26 @@ impl Job<'_> {
             }
         };
         Ok(Box::new(source) as Box<dyn BatchSource>)
+    }
+
+    /// The training sequences, each whole.
+    fn whole(
+        &self,
+        sampling: &Arc<Sampling>,
+        (seed, skip_batches): (u64, u64),
+    ) -> Result<Box<dyn BatchSource>, millstream_train::Error> {
+        let options = WholeOptions {
+            batch_size: self.training.batch_size,
+            longest: self.prepared.max_history(),
+            negatives: self.training.negatives,
+            scope: self.training.negatives_for,
+            seed,
+            skip_batches,
+        };
+        let sequences = Arc::new(self.prepared.interactions(Split::Train)?);
+        let tasks = self.prepared.tasks.len();
+        let assembler = self.prepared.assembler.clone();
+        Ok(Box::new(WholeSequences::new(sequences, assembler, sampling.clone(), (options, tasks))?))
     }
 
     /// The validation rows, for a model that is fitted on all rows at once.
@@ -154,7 +180,7 @@ impl Job<'_> {
                     self.training.validation_users,
                     self.training.seed,
                 )?;
-                measure::vectors(self.prepared, learner, &users, &[10, 50])
+                measure::vectors(self.prepared, learner, &users, &[10, 20, 50])
             }
         }
     }

@@ -93,7 +93,8 @@ pub struct EvalUsers {
     /// For each, the distinct items of the first task's positives in the part that are neither in
     /// `seen` nor outside their lifetime at that moment; never empty.
     pub truth: Ragged<u32>,
-    /// For each, the distinct items acted on before, rising.
+    /// For each, the distinct items acted on before, rising; empty where the data was prepared with [examples]
+    /// repeats = true.
     pub seen: Ragged<u32>,
 }
 
@@ -132,6 +133,8 @@ pub(crate) struct EvalRules<'a> {
     /// Lifetimes of the items.
     pub(crate) created_ms: &'a [i64],
     pub(crate) retired_ms: &'a [i64],
+    /// Whether seen items may be shown and be right.
+    pub(crate) repeats: bool,
 }
 
 impl Actions {
@@ -214,7 +217,7 @@ impl Actions {
             let in_history = |&at: &usize| rules.kinds[usize::from(self.kind[at])];
             out.history.push(self.past(user, rules).filter(in_history).map(|at| self.action(at)));
             out.truth.push(self.future(user, rules));
-            out.seen.push(distinct(self.past(user, rules).map(|at| self.item[at])));
+            out.seen.push(self.barred(user, rules));
         }
         out
     }
@@ -241,6 +244,14 @@ impl Actions {
         self.past(user, rules).any(|at| rules.kinds[usize::from(self.kind[at])])
     }
 
+    /// Distinct items that may not be shown, rising.
+    fn barred(&self, user: u32, rules: &EvalRules<'_>) -> Vec<u32> {
+        match rules.repeats {
+            true => Vec::new(),
+            false => distinct(self.past(user, rules).map(|at| self.item[at])),
+        }
+    }
+
     /// The items to be found.
     fn future(&self, user: u32, rules: &EvalRules<'_>) -> Vec<u32> {
         let span = self.span(user);
@@ -248,7 +259,7 @@ impl Actions {
             return Vec::new();
         }
         let start = self.start(user, rules);
-        let seen = distinct(self.past(user, rules).map(|at| self.item[at]));
+        let seen = self.barred(user, rules);
         let alive =
             |item: u32| rules.created_ms[item as usize] <= start && start < rules.retired_ms[item as usize];
         let wanted = span.filter(|&at| self.target[at] == rules.split as u8).map(|at| self.item[at]);

@@ -108,6 +108,11 @@ impl Prepared {
         self.manifest.max_history
     }
 
+    /// Whether an item may be recommended again to who has acted on it.
+    pub fn repeats(&self) -> bool {
+        self.manifest.repeats
+    }
+
     /// Share of the training negatives that were kept, where they were sampled; models that learned from them say too
     /// much, by [`crate::balance::calibrated`].
     pub fn negatives_kept(&self) -> Option<f64> {
@@ -162,6 +167,12 @@ impl Prepared {
                 Ok(())
             });
         }
+        if self.manifest.whole {
+            return Err(Error::Config(format!(
+                "{}: was prepared with [examples] whole = true, which is for models that learn from whole sequences",
+                self.dir.display()
+            )));
+        }
         let blocks = BlockReader::open(&self.dir.join(blocks_file(split, for_use)))?;
         Source::start_with(blocks, self.assembler.clone(), options, edit)
     }
@@ -191,6 +202,7 @@ impl Prepared {
             kinds: &kinds(&self.manifest.history_kinds),
             created_ms: &self.item_created_ms,
             retired_ms: &self.item_retired_ms,
+            repeats: self.manifest.repeats,
         };
         Ok(self.actions()?.eval_users(&rules, max_users, seed))
     }

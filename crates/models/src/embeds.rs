@@ -6,6 +6,8 @@ use crate::{Embedder, Error};
 
 /// Candidates or requests embedded at once.
 const CHUNK: usize = 4096;
+/// Actions of users embedded at once, about.
+const ACTIONS: usize = 1 << 16;
 
 /// Gives vectors of the users and items of a batch: an opened retriever, or one in training.
 pub trait Embeds: Sync {
@@ -78,7 +80,9 @@ pub fn user_vectors(
 ) -> Result<Vec<f32>, Error> {
     let mut out = Vec::with_capacity(users.len() * model.interests() * model.dim());
     let rows: Vec<u32> = (0..users.len() as u32).collect();
-    for chunk in rows.chunks(CHUNK) {
+    // Users whose histories are long are taken fewer at a time.
+    let actions = history.item.len() / users.len().max(1);
+    for chunk in rows.chunks((ACTIONS / (actions + 1)).clamp(32, CHUNK)) {
         let x = Examples {
             request_user: chunk.iter().map(|&r| users[r as usize]).collect(),
             request_time_ms: chunk.iter().map(|&r| time_ms[r as usize]).collect(),

@@ -54,13 +54,13 @@ pub use error::{Error, Result};
 pub use init::{Init, RowInit};
 pub use inputs::{FieldInput, Inputs};
 pub use layers::{
-    Activate, ActivationUnit, Augru, BatchNorm, BilinearFusion, Combine, CrossMixture, CrossNet, Dice, Embed,
-    EmbedSpec, Experts, FieldAttention, FieldAware, Gates, LayerNorm, Lhuc, Linear, LinearEach, LinearTerms,
-    Mlp, MlpConfig, PairWeighting, Prelu, SeqEmbed, SeqPool, Sequence, TargetAttention, UnitConfig,
-    VectorCross,
+    Activate, ActivationUnit, Augru, BatchNorm, BilinearFusion, BlockNorm, Combine, CrossMixture, CrossNet,
+    Dice, Embed, EmbedSpec, Experts, FieldAttention, FieldAware, Gates, Gru, LayerNorm, Lhuc, Linear,
+    LinearEach, LinearTerms, Lstm, Mlp, MlpConfig, PairWeighting, PlaceEmbedding, Prelu, SeqEmbed, SeqPool,
+    Sequence, TargetAttention, TransformerBlock, TransformerConfig, UnitConfig, VectorCross,
 };
 pub use lookup::{Lookup, Places, Planner, SpaceKeys};
-pub use ops::{Activation, Bags, Pooling, Transpose};
+pub use ops::{Activation, Bags, Pooling, SeqAttention, Transpose};
 pub use optim::{
     AdaGrad, Adam, AdamW, DenseOptim, Ftrl, LookAhead, Moments, OptimState, Optimiser, RAdam, RmsProp, Sgd,
 };

@@ -1,6 +1,7 @@
 //! Rows of different lengths side by side, without padding.
 
 use crate::error::{Error, Result};
+use crate::ops::Bags;
 use crate::tensor::Tensor;
 use std::sync::Arc;
 
@@ -40,6 +41,11 @@ impl Ragged {
             Ok(ragged) => ragged,
             Err(e) => panic!("{e}"),
         }
+    }
+
+    /// The rows `[U, D]` that the bags name, bag by bag, without pooling them.
+    pub fn of_bags(bags: &Bags, rows: &Tensor) -> Self {
+        Self { offsets: bags.offsets.clone(), values: rows.gather(&bags.index) }
     }
 
     /// The same sequences with other vectors, one for each element.

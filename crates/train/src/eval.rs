@@ -1,10 +1,13 @@
 //! Measuring models: scores against labels, and ranked lists against what users did next.
 
-use millstream_data::EvalUsers;
+use millstream_data::{EvalUsers, Ragged};
 use millstream_index::{Flat, Index, Metric, topk_scores};
 use millstream_models::embeds::{self, Embeds};
 use millstream_schema::{Assembler, Batch, BatchSource};
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64Mcg;
 use rayon::prelude::*;
+use std::cmp::Ordering;
 
 use crate::metrics::{RankingMetrics, Scored};
 use crate::run::Metrics;
@@ -107,6 +110,71 @@ pub fn retriever_lists(
     let interests = model.interests();
     let hits = index.search_batch(&users, k, &|query, item| rules.allows(query / interests, item))?;
     Ok(hits.chunks(interests).map(|of_user| merge(of_user, k)).collect())
+}
+
+/// How often the right items are found among the first of a few: each right item of each user against `negatives` items
+/// drawn uniformly from those that `known` does not hold for the user, the same ones for every model with one seed.
+/// Negatives with the right item's score are counted as ahead of it. Gives `sampled_hit_rate@K` and `sampled_ndcg@K`, means
+/// over right items; nothing if there are none.
+///
+/// Not to be compared with figures of full rankings, nor of another number of negatives (Krichene & Rendle 2020).
+///
+/// # Errors
+/// Embedding fails, or there is a user to whom too few items are unknown.
+pub fn sampled(
+    model: &dyn Embeds,
+    assembler: &Assembler,
+    (eval, known): (&EvalUsers, &Ragged<u32>),
+    (k, negatives, seed): (&[usize], usize, u64),
+) -> Result<Metrics, Error> {
+    let catalogue = assembler.items() as u32;
+    let most = (0..known.len()).map(|place| known.row(place).len()).max().unwrap_or(0);
+    if (catalogue as usize) < most + negatives {
+        return Err(Error::Config(format!(
+            "evaluate.sampled: {negatives} negatives for each user are too many of {catalogue} items, of which \
+             a user knows up to {most}"
+        )));
+    }
+    let items: Vec<u32> = (0..catalogue).collect();
+    let vectors = embeds::item_vectors(model, assembler, &items)?;
+    let users = embeds::user_vectors(model, assembler, (&eval.users, &eval.time_ms, &eval.history))?;
+    let (dim, interests) = (model.dim(), model.interests());
+    let ranks: Vec<Vec<usize>> = (0..eval.users.len())
+        .into_par_iter()
+        .map(|place| {
+            let own = &users[place * interests * dim..][..interests * dim];
+            let score = |item: u32| {
+                let vector = &vectors[item as usize * dim..][..dim];
+                let of = |u: &[f32]| u.iter().zip(vector).map(|(a, b)| a * b).sum::<f32>();
+                own.chunks_exact(dim).map(of).fold(f32::NEG_INFINITY, f32::max)
+            };
+            let mut rng =
+                Pcg64Mcg::seed_from_u64(seed ^ u64::from(eval.users[place]).wrapping_mul(0x9E37_79B9));
+            let mut drawn: Vec<u32> = Vec::with_capacity(negatives);
+            while drawn.len() < negatives {
+                let item = rng.random_range(0..catalogue);
+                if known.row(place).binary_search(&item).is_err() && !drawn.contains(&item) {
+                    drawn.push(item);
+                }
+            }
+            let others: Vec<f32> = drawn.iter().map(|&item| score(item)).collect();
+            let ahead = |item: &u32| {
+                let right = score(*item);
+                // A score that is no number is behind none and finds nothing.
+                others.iter().filter(|s| s.partial_cmp(&&right) != Some(Ordering::Less)).count()
+            };
+            eval.truth.row(place).iter().map(ahead).collect()
+        })
+        .collect();
+    let ranks: Vec<usize> = ranks.into_iter().flatten().collect();
+    let mut metrics = Metrics::new();
+    for &k in k.iter().filter(|k| **k > 0 && !ranks.is_empty()) {
+        let found = || ranks.iter().filter(|ahead| **ahead < k);
+        let gain: f64 = found().map(|ahead| 1.0 / (*ahead as f64 + 2.0).log2()).sum();
+        metrics.insert(format!("sampled_hit_rate@{k}"), found().count() as f64 / ranks.len() as f64);
+        metrics.insert(format!("sampled_ndcg@{k}"), gain / ranks.len() as f64);
+    }
+    Ok(metrics)
 }
 
 /// The best `k` of several lists; an item counts with its best score.

@@ -3,7 +3,7 @@
 use millstream_models::input::{Feeder, Inference, Planned};
 use millstream_models::online::{self, Progressive};
 use millstream_models::ranker::{self, Shape};
-use millstream_models::retriever;
+use millstream_models::retriever::{self, Scope};
 use millstream_models::snapshot::{Header, Role, fingerprint};
 use millstream_models::{ModelConfig, RANKERS, RETRIEVERS, Ranker, Retriever, serving};
 use millstream_nn::loss::TaskLoss;
@@ -98,6 +98,22 @@ pub fn role_of(name: &str) -> Result<Role, Error> {
     })
 }
 
+/// Whether a model learns from whole sequences.
+pub fn learns_whole(name: &str) -> bool {
+    RETRIEVERS.iter().any(|def| def.name == name && def.whole)
+}
+
+/// Negatives of single sequences or elements are for models that learn from whole sequences.
+fn check_scope(setting: &Setting<'_>) -> Result<(), Error> {
+    if setting.training.negatives_for == Scope::Batch || learns_whole(&setting.model.name) {
+        return Ok(());
+    }
+    Err(Error::Config(format!(
+        "training.negatives_for: `{}` does not learn from whole sequences; its negatives are for the \"batch\"",
+        setting.model.name
+    )))
+}
+
 /// Checks a `[model]` table as far as it can be without data.
 ///
 /// # Errors
@@ -155,6 +171,7 @@ impl Learner {
             Role::Ranker => Model::Ranker(ranker::build(setting.model, &shape, &mut params)?),
             Role::Retriever => Model::Retriever(retriever::build(setting.model, &shape, &mut params)?),
         };
+        check_scope(setting)?;
         let weighing = match &model {
             Model::Retriever(_) if !setting.training.task_weights.is_default() => {
                 let name = &setting.model.name;
@@ -201,6 +218,29 @@ impl Learner {
             average: None,
             negatives_kept: None,
         })
+    }
+
+    /// ln of the expected number of times that an element of a batch of whole sequences with `elements` in all meets each
+    /// column's item among the negatives.
+    pub(crate) fn next_log_q(
+        &self,
+        batch: &Batch,
+        (elements, in_batch): (usize, bool),
+    ) -> Result<(Vec<f32>, usize), Error> {
+        let sampling = self.setting.sampling.as_deref().ok_or_else(|| {
+            Error::Config("a retriever trains on interactions; this data has no catalogue".into())
+        })?;
+        let drawn = match self.setting.training.negatives_for {
+            Scope::Batch => batch.candidates().saturating_sub(elements),
+            _ => self.setting.training.negatives,
+        } as f32;
+        let shared = if in_batch { elements as f32 } else { 0.0 };
+        let expected = |&item: &u32| {
+            (shared * sampling.positives.log_p(item).exp() + drawn * sampling.negatives.log_p(item).exp())
+                .max(1e-9)
+                .ln()
+        };
+        Ok((batch.item.iter().map(expected).collect(), sampling.negatives.len()))
     }
 
     /// ln of the expected number of times that each column's item is among the columns.

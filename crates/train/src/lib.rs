@@ -24,8 +24,11 @@ pub mod selection;
 mod step;
 pub mod stream;
 mod weighing;
+pub mod whole;
 
 pub use config::TrainConfig;
 pub use error::Error;
-pub use learner::{Learner, Sampling, SavedState, Setting, check_model, check_streams, role_of};
+pub use learner::{
+    Learner, Sampling, SavedState, Setting, check_model, check_streams, learns_whole, role_of,
+};
 pub use run::{BEST, Evaluation, LATEST, Metrics, Outcome, Progress, Run, RunState};

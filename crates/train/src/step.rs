@@ -3,7 +3,7 @@
 use millstream_models::Ranker;
 use millstream_models::input::Planned;
 use millstream_models::online::Live;
-use millstream_models::retriever::Targets;
+use millstream_models::retriever::{NextTargets, Targets};
 use millstream_nn::{Gradients, Inputs, Mode, Pass, Tensor, fgm};
 use millstream_schema::Batch;
 use millstream_store::{Rows, RowsMut};
@@ -18,7 +18,8 @@ impl Learner {
     /// One step on one batch; gives the batch's loss.
     ///
     /// A retriever's batch holds R requests, whose positives are the first R candidates in order; candidates
-    /// beyond those are negatives drawn from [`crate::Sampling::negatives`].
+    /// beyond those are negatives drawn from [`crate::Sampling::negatives`]. A model that learns from whole sequences takes
+    /// batches of [`crate::whole`].
     ///
     /// # Errors
     /// The loss or a gradient is not finite, or the batch was made by another encoder.
@@ -172,6 +173,17 @@ impl Learner {
                 if wanted.is_some() {
                     let name = &self.setting.model.name;
                     return Err(Error::Config(format!("`{name}` is a retriever; streams train rankers")));
+                }
+                if let Some(next) = model.next_items() {
+                    let tasks = batch.tasks.max(1);
+                    let elements = batch.labels.iter().step_by(tasks).filter(|y| **y > 0.0).count();
+                    let (log_q, catalogue) = self.next_log_q(batch, (elements, next.in_batch()))?;
+                    let scope = self.setting.training.negatives_for;
+                    return Ok(next.loss(
+                        pass,
+                        x,
+                        &NextTargets { items: &batch.item, log_q: &log_q, scope, catalogue },
+                    )?);
                 }
                 let log_q = self.log_q(batch)?;
                 let weights = batch.weights.get(..batch.requests).unwrap_or(&[]);

@@ -124,6 +124,21 @@ fn sequences(s: &SequenceFiles) -> Result<(), Error> {
     if s.delimiter.as_ref().is_some_and(String::is_empty) {
         return fail("[dataset.sequences]: key `delimiter` is empty");
     }
+    if s.continued && !s.user {
+        return fail("[dataset.sequences]: key `continued` goes with `user = true`");
+    }
+    if let Some(share) = s.valid_of_train {
+        if !(share > 0.0 && share < 1.0) {
+            return fail(format!(
+                "[dataset.sequences]: key `valid_of_train` must be a share in (0, 1), not {share}"
+            ));
+        }
+        if s.user || !s.valid.is_empty() {
+            return fail(
+                "[dataset.sequences]: key `valid_of_train` goes with `user = false`, and no `valid`",
+            );
+        }
+    }
     Ok(())
 }
 
@@ -242,7 +257,10 @@ pub(super) fn split(d: &Dataset, mut split: SplitConfig) -> Result<SplitConfig, 
     }
     let table = d.table.as_ref();
     let table_files = table.is_some_and(|t| !t.train.is_empty());
-    let more_sequences = d.sequences.as_ref().is_some_and(|s| !s.test.is_empty() || !s.valid.is_empty());
+    let more_sequences = d
+        .sequences
+        .as_ref()
+        .is_some_and(|s| !s.test.is_empty() || !s.valid.is_empty() || s.valid_of_train.is_some());
     let timed = table.is_some_and(|t| t.time.is_some());
     let by = split.by.unwrap_or(match d.kind {
         Kind::Log => SplitBy::Time,
@@ -297,6 +315,9 @@ pub(super) fn examples(x: &ExamplesConfig) -> Result<(), Error> {
     }
     if x.max_history > 10_000 {
         return fail("[examples]: key `max_history` must be at most 10000");
+    }
+    if x.whole && x.max_history == 0 {
+        return fail("[examples]: whole = true needs a `max_history` above 0");
     }
     match x.history_events.iter().find(|kind| !kind.is_action()) {
         Some(kind) => fail(format!("[examples]: history_events: `{kind}` is no action")),

@@ -174,9 +174,16 @@ pub struct SequenceFiles {
     pub test: Vec<String>,
     /// Between ids; white space by default.
     pub delimiter: Option<String>,
-    /// Whether a line's first id is the user's; otherwise each line is a user of its own.
+    /// Whether a line's first id is the user's; otherwise each line is a user of its own (a session).
     #[serde(default = "yes")]
     pub user: bool,
+    /// Whether a user may have several lines in a part, which go on from each other (one line per interaction).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub continued: bool,
+    /// Without `user` and `valid`: share of the training lines, the last ones, that validate instead: their last item is to
+    /// be found, what comes before is its history. In (0, 1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_of_train: Option<f64>,
 }
 
 fn yes() -> bool {

@@ -139,11 +139,26 @@ pub struct ExamplesConfig {
     /// An item is sampled with p ∝ (its training positives)^power; 0 is uniform.
     #[serde(default = "three_quarters")]
     pub negative_power: f64,
+    /// Sequences: whether they are kept whole, for models that learn from every element of a sequence; no examples with
+    /// a history each are written then, and other models cannot be trained on the result.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub whole: bool,
+    /// Whether an item may be recommended again to a user who has acted on it: ranked lists then hold seen items, and a
+    /// seen item may be right.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub repeats: bool,
 }
 
 impl Default for ExamplesConfig {
     fn default() -> Self {
-        Self { max_history: 50, history_events: Vec::new(), negatives: 4, negative_power: 0.75 }
+        Self {
+            max_history: 50,
+            history_events: Vec::new(),
+            negatives: 4,
+            negative_power: 0.75,
+            whole: false,
+            repeats: false,
+        }
     }
 }
 
@@ -219,6 +234,9 @@ impl DatasetConfig {
         let schema = check::schema(&dataset, Schema::from_raw(features)?, &tasks, &examples)?;
         let split = check::split(&dataset, split)?;
         check::examples(&examples)?;
+        if examples.whole && dataset.kind != Kind::Sequences {
+            return Err(Error::config("[examples]: whole = true is for kind = \"sequences\""));
+        }
         Ok(Self { dataset, tasks, schema, split, examples, balance: Vec::new() })
     }
 

@@ -150,7 +150,8 @@ pub(super) fn finish(
     let codes: Vec<u8> = job.config.examples.history_events.iter().map(|k| k.code()).collect();
     let builder = Builder { job, story: &story, encoder: &encoder, kinds: kinds(&codes), negatives };
     write_parts(&builder, &mut report)?;
-    if report.parts.part(Split::Train, Use::Rank).candidates == 0 {
+    let trained = if job.config.examples.whole { Use::Recall } else { Use::Rank };
+    if report.parts.part(Split::Train, trained).candidates == 0 {
         return Err(Error::Config("[split]: no request is left to train on".into()));
     }
     Manifest::new(job.config, &report).write(job.out)?;
@@ -159,10 +160,24 @@ pub(super) fn finish(
 
 fn write_parts(builder: &Builder<'_>, report: &mut PrepareReport) -> Result<(), Error> {
     let tasks = builder.job.config.tasks.len();
+    let whole = builder.job.config.examples.whole;
     let mut rank = Parts::create(builder.job.out, Use::Rank, tasks)?;
-    builder.rank(&mut rank, &mut report.bad)?;
+    if !whole {
+        builder.rank(&mut rank, &mut report.bad)?;
+    }
     rank.finish(&mut report.parts)?;
     let mut recall = Parts::create(builder.job.out, Use::Recall, tasks)?;
-    builder.recall(&mut recall)?;
-    recall.finish(&mut report.parts)
+    if !whole {
+        builder.recall(&mut recall)?;
+    }
+    recall.finish(&mut report.parts)?;
+    if whole {
+        // The actions are all that is read; what they hold is entered here.
+        for split in Split::ALL {
+            let positives = builder.story.actions.target.iter().filter(|t| **t == split as u8).count() as u64;
+            let part = report.parts.part_mut(split, Use::Recall);
+            (part.requests, part.candidates, part.positives) = (positives, positives, vec![positives; tasks]);
+        }
+    }
+    Ok(())
 }

@@ -50,6 +50,12 @@ pub(crate) struct Manifest {
     /// Codes of the kinds that enter histories; all when empty.
     pub(crate) history_kinds: Vec<u8>,
     pub(crate) max_history: usize,
+    /// Whether sequences are whole: the block files are empty.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) whole: bool,
+    /// Whether seen items may be recommended again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) repeats: bool,
     /// Share of the training negatives that [`crate::balance`] kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) negatives_kept: Option<f64>,
@@ -72,6 +78,8 @@ impl Manifest {
             ratio_split: config.split_by() == crate::config::SplitBy::Ratio,
             history_kinds: config.examples.history_events.iter().map(|k| k.code()).collect(),
             max_history: config.examples.max_history,
+            whole: config.examples.whole,
+            repeats: config.examples.repeats,
             negatives_kept: None,
             // Serialising plain data cannot fail; the echo is for people.
             config: serde_json::to_value(config).unwrap_or_default(),

@@ -37,12 +37,23 @@ pub(super) fn prepare(job: &Job<'_>) -> Result<PrepareReport, Error> {
     {
         read(job, files, (split, &paths(&job.folder, names)), (&mut library, &mut lines), &mut report)?;
     }
+    if let Some(share) = files.valid_of_train {
+        hold_out(&mut lines, share);
+    }
     library.complete(&mut report)?;
     lines.resize_with(report.users, Vec::new);
     let last_out = job.config.split_by() == SplitBy::User;
     let story = story(&lines, last_out, files.user);
     drop(lines);
     finish(job, library, story, report)
+}
+
+/// Makes a share of the training lines, the last ones, validate: each line is a user of its own, in order.
+fn hold_out(lines: &mut [Vec<Line>], share: f64) {
+    let all = lines.iter().filter(|own| own.iter().any(|l| l.split == Split::Train)).count();
+    let held = (all as f64 * share).round() as usize;
+    let train = lines.iter_mut().flatten().filter(|l| l.split == Split::Train);
+    train.skip(all - held).for_each(|l| l.split = Split::Valid);
 }
 
 fn read(
@@ -71,6 +82,11 @@ fn read(
                 report.rows_read += 1;
                 if lines.len() <= user {
                     lines.resize_with(user + 1, Vec::new);
+                }
+                let own = lines[user].iter_mut().find(|l| l.split == split);
+                if let Some(own) = own.filter(|_| files.continued) {
+                    own.items.extend(items);
+                    continue;
                 }
                 if lines[user].iter().any(|l| l.split == split) {
                     let first = seen.iter().find(|(u, ..)| *u as usize == user);

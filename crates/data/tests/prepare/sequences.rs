@@ -117,3 +117,58 @@ fn items_may_have_attributes() {
     assert_eq!(prepared.items.iter().collect::<Vec<_>>(), ["q", "p", "r", "x"]);
     assert_eq!(report.notes["items that only events name"], 1);
 }
+
+#[test]
+fn a_users_lines_may_go_on_from_each_other() {
+    let config = format!("{CONFIG}continued = true\n");
+    let case = Case::new(&config, &[("a.txt", "ann p\nbo q\nann q\nann r\nbo p\nann s\n")]);
+    let (report, prepared) = case.prepared();
+    assert_eq!((report.users, report.items, report.rows_read), (2, 4, 6));
+    let eval = prepared.eval_users(Split::Test, None, 1).unwrap();
+    assert_eq!(eval.users, [0]);
+    assert_eq!(prepared.items.name(eval.truth.values[0]), "s");
+    let names: Vec<&str> = eval.history.item.iter().map(|&i| prepared.items.name(i)).collect();
+    assert_eq!(names, ["p", "q", "r"]);
+}
+
+#[test]
+fn the_last_training_sessions_can_validate_and_seen_items_come_again() {
+    let config = format!(
+        "{CONFIG}test = [\"b.txt\"]\nuser = false\nvalid_of_train = 0.5\n[examples]\nwhole = true\nrepeats = true\n"
+    );
+    let case = Case::new(&config, &[("a.txt", "p q\nq r\nr p r\np q q\n"), ("b.txt", "p q\tp\nq\tr\n")]);
+    let (_, prepared) = case.prepared();
+    let names = |rows: &[u32]| rows.iter().map(|&i| prepared.items.name(i)).collect::<Vec<_>>().concat();
+    assert_eq!(names(&prepared.interactions(Split::Train).unwrap().items), "pqqr");
+    let eval = |split| prepared.eval_users(split, None, 1).unwrap();
+    let (valid, test) = (eval(Split::Valid), eval(Split::Test));
+    assert_eq!((names(&valid.history.item), names(&valid.truth.values)), ("rppq".into(), "rq".into()));
+    assert_eq!((names(&test.history.item), names(&test.truth.values)), ("pqq".into(), "pr".into()));
+    assert!(test.seen.values.is_empty() && prepared.repeats());
+}
+
+#[test]
+fn whole_sequences_are_counted_without_examples() {
+    let case =
+        Case::new(&format!("{CONFIG}[examples]\nwhole = true\n"), &[("a.txt", "ann p q r s\nbo q p\n")]);
+    let (_, prepared) = case.prepared();
+    let parts = Split::ALL.map(|split| prepared.part(split, Use::Recall));
+    assert_eq!(parts.clone().map(|p| p.candidates), [4, 1, 1]);
+    assert_eq!(parts[0].positives, [4]);
+    let options = millstream_data::SourceOptions { batch_size: 4, shuffle: None, skip_batches: 0 };
+    let message = prepared.source(Split::Train, Use::Recall, options).unwrap_err().to_string();
+    assert!(message.contains("whole = true"), "{message}");
+}
+
+#[test]
+fn keys_of_sequences_that_contradict_each_other_are_told() {
+    for (keys, said) in [
+        ("continued = true\nuser = false", "`continued` goes with `user = true`"),
+        ("valid_of_train = 0.1", "goes with `user = false`"),
+        ("valid_of_train = 1.5\nuser = false", "must be a share in (0, 1), not 1.5"),
+    ] {
+        let case = Case::new(&format!("{CONFIG}{keys}\n"), &[("a.txt", "p q\n")]);
+        let message = case.error(false);
+        assert!(message.contains(said), "{message}");
+    }
+}

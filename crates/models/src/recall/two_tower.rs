@@ -15,7 +15,7 @@ use crate::{Error, ModelConfig};
 
 /// Entry of the list of retrievers.
 pub const DEF: RetrieverDef =
-    RetrieverDef { name: "two_tower", check: |cfg| cfg.options::<Config>().map(drop), build };
+    RetrieverDef { name: "two_tower", check: |cfg| cfg.options::<Config>().map(drop), build, whole: false };
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]

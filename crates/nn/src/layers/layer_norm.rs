@@ -27,6 +27,6 @@ impl LayerNorm {
 
     /// `[.., W]` → `[.., W]`.
     pub fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
-        x.standardise_rows(1e-5).mul_row(&pass.param(self.gain)).add_row(&pass.param(self.bias))
+        x.layer_norm(&pass.param(self.gain), &pass.param(self.bias), 1e-5)
     }
 }

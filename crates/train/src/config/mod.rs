@@ -3,6 +3,7 @@
 mod optimiser;
 mod task_weights;
 
+use millstream_models::retriever::Scope;
 use millstream_nn::loss::TaskLoss;
 use millstream_nn::{LookAhead, Schedule};
 use serde::{Deserialize, Serialize};
@@ -24,7 +25,7 @@ pub struct TrainConfig {
     pub updates: Updates,
     /// Streams: rows of the sliding window of progressive validation.
     pub window: u64,
-    /// Candidates per step (whole requests are kept together).
+    /// Candidates per step (whole requests are kept together); of models that learn from whole sequences, sequences.
     pub batch_size: usize,
     /// Passes over the training rows, at most.
     pub epochs: u32,
@@ -74,8 +75,11 @@ pub struct TrainConfig {
     pub evaluate_every: Option<u64>,
     /// Steps between checkpoints; each evaluation when absent.
     pub checkpoint_every: Option<u64>,
-    /// Retrievers: items drawn per step in addition to the batch's own positives.
+    /// Retrievers: items drawn per step (or sequence, or element: see `negatives_for`) in addition to the batch's own
+    /// positives.
     pub negatives: usize,
+    /// Retrievers that learn from whole sequences: which elements a drawn item is compared with.
+    pub negatives_for: Scope,
     /// Retrievers: negatives are drawn with probability ∝ (positives + 1)^power.
     pub negative_power: f64,
     /// Retrievers: what may serve as a negative. Only `sampled` is right; see the error of the other.
@@ -165,6 +169,7 @@ impl Default for TrainConfig {
             evaluate_every: None,
             checkpoint_every: None,
             negatives: 512,
+            negatives_for: Scope::Batch,
             negative_power: 0.75,
             negative_source: NegativeSource::Sampled,
             validation_users: Some(2000),

@@ -1,0 +1,152 @@
+//! GRU4Rec (Hidasi et al., ICLR 2016; Hidasi & Karatzoglou, CIKM 2018): a gated recurrent unit over the session's items; the
+//! state after each is to find the next one in the table that the items themselves are read from.
+//!
+//! h = GRU(dropout(e_item)), score = ⟨W h, e_item⟩, W only where the state is wider or narrower than the embedding. Unlike
+//! the papers' code whole sessions are learned at once (a step of the unit is one product over the sessions that are that
+//! long), so that gradients flow back to a session's first item, and nothing is carried over between batches.
+
+use millstream_nn::{Gru, Init, Inputs, Linear, Params, Pass, Ragged, Tensor};
+use serde::Deserialize;
+
+use super::next_item::{Catalogue, LossConfig, NextLoss};
+use crate::ranker::Shape;
+use crate::retriever::{NextItems, NextTargets, Retriever, RetrieverDef, Targets};
+use crate::{Error, ModelConfig};
+
+/// Entry of the list of retrievers.
+pub const DEF: RetrieverDef = RetrieverDef { name: "gru4rec", check, build, whole: true };
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Config {
+    /// D: width of the items.
+    embedding: usize,
+    /// Widths of the units, one on top of the other.
+    hidden: Vec<usize>,
+    /// Dropout of the items.
+    dropout: f32,
+    /// Dropout of each unit's states on the way up.
+    state_dropout: f32,
+    loss: NextLoss,
+    /// t of gBCE.
+    calibration: f32,
+    /// λ of BPR-max.
+    penalty: f32,
+    /// Whether the next items of the whole batch are negatives too.
+    in_batch: bool,
+    /// Standard deviation of fresh embeddings.
+    init_std: f32,
+    /// The sequence, where there are several.
+    sequence: Option<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            embedding: 100,
+            hidden: vec![100],
+            dropout: 0.0,
+            state_dropout: 0.0,
+            loss: NextLoss::Softmax,
+            calibration: 0.75,
+            penalty: 1.0,
+            in_batch: false,
+            init_std: 0.05,
+            sequence: None,
+        }
+    }
+}
+
+impl Config {
+    fn loss(&self) -> Result<LossConfig, Error> {
+        let Self { loss, calibration, penalty, in_batch, .. } = *self;
+        LossConfig { loss, calibration, penalty, in_batch }.check("gru4rec")
+    }
+}
+
+fn check(cfg: &ModelConfig) -> Result<(), Error> {
+    let c: Config = cfg.options()?;
+    if c.hidden.is_empty() || c.hidden.contains(&0) {
+        return Err(Error::Config("model `gru4rec`: `hidden` needs a width, all above 0".into()));
+    }
+    for (key, p) in [("dropout", c.dropout), ("state_dropout", c.state_dropout)] {
+        if !(0.0..1.0).contains(&p) {
+            return Err(Error::Config(format!("model `gru4rec`: {key} must be in [0, 1), not {p}")));
+        }
+    }
+    c.loss().map(drop)
+}
+
+struct Gru4Rec {
+    catalogue: Catalogue,
+    units: Vec<Gru>,
+    out: Option<Linear>,
+    dropout: f32,
+    state_dropout: f32,
+}
+
+fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Box<dyn Retriever>, Error> {
+    check(cfg)?;
+    let c: Config = cfg.options()?;
+    let d = c.embedding;
+    let table = (d, c.init_std, c.loss()?);
+    let catalogue = Catalogue::new((cfg, c.sequence.as_deref()), shape, params, table)?;
+    let (mut units, mut width) = (Vec::new(), d);
+    for (i, &hidden) in c.hidden.iter().enumerate() {
+        units.push(Gru::new(params, &format!("gru{i}"), (width, hidden))?);
+        width = hidden;
+    }
+    let out = match width == d {
+        true => None,
+        false => Some(Linear::without_bias(params, "out", (width, d), Init::XavierUniform)?),
+    };
+    Ok(Box::new(Gru4Rec { catalogue, units, out, dropout: c.dropout, state_dropout: c.state_dropout }))
+}
+
+impl Gru4Rec {
+    /// The state after each element.
+    fn states(&self, pass: &Pass, x: &Inputs) -> Ragged {
+        let h = self.catalogue.history(x);
+        if h.elements() == 0 {
+            return h;
+        }
+        let mut h = h.with(h.values().dropout(pass, self.dropout));
+        for unit in &self.units {
+            h = unit.forward(pass, &h);
+            h = h.with(h.values().dropout(pass, self.state_dropout));
+        }
+        self.out.as_ref().map_or(h.clone(), |out| h.with(out.forward(pass, h.values())))
+    }
+}
+
+impl Retriever for Gru4Rec {
+    fn users(&self, pass: &Pass, x: &Inputs) -> Tensor {
+        self.catalogue.last(pass, &self.states(pass, x)) // [R, 1, D]
+    }
+
+    fn items(&self, _pass: &Pass, x: &Inputs) -> Tensor {
+        self.catalogue.items(x) // [N, D]
+    }
+
+    fn loss(&self, users: &Tensor, items: &Tensor, y: &Targets<'_>) -> Tensor {
+        Catalogue::loss_of_last(users, items, y)
+    }
+
+    fn dim(&self) -> usize {
+        self.catalogue.dim()
+    }
+
+    fn next_items(&self) -> Option<&dyn NextItems> {
+        Some(self)
+    }
+}
+
+impl NextItems for Gru4Rec {
+    fn in_batch(&self) -> bool {
+        self.catalogue.in_batch()
+    }
+
+    fn loss(&self, pass: &Pass, x: &Inputs, y: &NextTargets<'_>) -> Result<Tensor, Error> {
+        self.catalogue.loss_of_all(&self.states(pass, x), x, y)
+    }
+}

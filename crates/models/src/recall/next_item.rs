@@ -1,0 +1,246 @@
+//! What recommenders of the next item share: the sequence they read, the item table that is their input and their output,
+//! and their losses.
+
+use millstream_nn::loss::{Against, ChoiceItems, ChoiceLoss, InBatch, choice, gbce_beta, in_batch_softmax};
+use millstream_nn::{FieldInput, Init, Inputs, ParamId, Params, Pass, Ragged, RowInit, TableId, Tensor};
+use millstream_schema::{Field, Rows, Shape as Kind, Side};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+use crate::ranker::Shape;
+use crate::retriever::{NextTargets, Scope, Targets};
+use crate::{Error, ModelConfig};
+
+/// What the next item is learned by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NextLoss {
+    /// Binary cross-entropy of the next item and of each negative (Kang & McAuley 2018).
+    #[default]
+    Bce,
+    /// The same with the next item's part calibrated for how few negatives are drawn (Petrov & Macdonald 2023); negatives
+    /// are to be drawn uniformly.
+    Gbce,
+    /// Softmax cross-entropy, with log q taken off drawn items' scores.
+    Softmax,
+    /// BPR-max (Hidasi & Karatzoglou 2018).
+    BprMax,
+}
+
+/// Options of the loss.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct LossConfig {
+    pub(crate) loss: NextLoss,
+    /// t of gBCE.
+    pub(crate) calibration: f32,
+    /// λ of BPR-max.
+    pub(crate) penalty: f32,
+    /// Whether the next items of all elements of the batch are negatives too.
+    pub(crate) in_batch: bool,
+}
+
+impl LossConfig {
+    pub(crate) fn check(self, model: &str) -> Result<Self, Error> {
+        let fail = |text: String| Err(Error::Config(format!("model `{model}`: {text}")));
+        if !(0.0..=1.0).contains(&self.calibration) {
+            return fail(format!("calibration must be in [0, 1], not {}", self.calibration));
+        }
+        if !(self.penalty >= 0.0 && self.penalty.is_finite()) {
+            return fail(format!("penalty must be 0 or more, not {}", self.penalty));
+        }
+        if self.in_batch && self.loss == NextLoss::Gbce {
+            return fail("in_batch = true draws by popularity; gBCE is for uniform negatives".into());
+        }
+        Ok(self)
+    }
+}
+
+/// The sequence a model reads and the table of its items.
+#[derive(Debug, Clone)]
+pub(crate) struct Catalogue {
+    /// Place of the sequence of item keys.
+    sequence: usize,
+    /// Place of the candidates' item key.
+    item: usize,
+    table: TableId,
+    dim: usize,
+    /// The user vector of an empty history; zero until something is learned of it.
+    stranger: ParamId,
+    loss: LossConfig,
+}
+
+impl Catalogue {
+    /// Finds the sequence whose elements are the keys of an item feature, or of several the one that `named` says, and asks
+    /// for the table of its rows.
+    ///
+    /// # Errors
+    /// There is no such sequence, or several and none is named.
+    pub(crate) fn new(
+        (cfg, named): (&ModelConfig, Option<&str>),
+        shape: &Shape<'_>,
+        params: &mut Params,
+        (dim, std, loss): (usize, f32, LossConfig),
+    ) -> Result<Self, Error> {
+        let fail = |text: String| Error::Config(format!("model `{}`: {text}", cfg.name));
+        if dim == 0 || !(std.is_finite() && std > 0.0) {
+            return Err(fail("`embedding` and `init_std` must be above 0".into()));
+        }
+        let chosen = cfg.chosen(shape.fields)?;
+        let item_of = |space: &Option<String>| {
+            chosen.iter().copied().find(|&f| {
+                let field = &shape.fields[f];
+                let plain = field.shape == Kind::Key && field.rows == Rows::Candidate;
+                plain && shape.sides[f] == Side::Item && field.space.is_some() && field.space == *space
+            })
+        };
+        let is_sequence =
+            |f: &Field| f.rows == Rows::Request && f.shape == Kind::Keys && f.name.contains('.');
+        let called = |f: &Field| {
+            named.is_none_or(|n| f.name == n || f.name.strip_prefix(n).is_some_and(|r| r.starts_with('.')))
+        };
+        let fits = |&&f: &&usize| is_sequence(&shape.fields[f]) && called(&shape.fields[f]);
+        let mut found =
+            chosen.iter().filter(fits).filter_map(|&f| item_of(&shape.fields[f].space).map(|item| (f, item)));
+        let (sequence, item) = found.next().ok_or_else(|| {
+            fail(match named {
+                Some(name) => format!("`{name}` is no sequence that shares its table with an item feature"),
+                None => "there is no sequence that shares its table with an item feature".into(),
+            })
+        })?;
+        if let Some((other, _)) = found.next() {
+            let (a, b) = (&shape.fields[sequence].name, &shape.fields[other].name);
+            return Err(fail(format!("`{a}` or `{b}`? say which with `sequence = \"{a}\"`")));
+        }
+        let space = shape.fields[item].space.clone().unwrap_or_default();
+        let table = params.table(&format!("{space}/d{dim}"), &space, dim, RowInit::Normal(std))?;
+        let stranger = params.dense("stranger", &[dim], Init::Zeros)?;
+        Ok(Self { sequence, item, table, dim, stranger, loss })
+    }
+
+    pub(crate) fn dim(&self) -> usize {
+        self.dim
+    }
+
+    pub(crate) fn in_batch(&self) -> bool {
+        self.loss.in_batch
+    }
+
+    /// The vectors of each request's history, oldest first.
+    pub(crate) fn history(&self, x: &Inputs) -> Ragged {
+        let FieldInput::Keys(bags) = x.field(self.sequence) else {
+            unreachable!("the field was a sequence when the model was built");
+        };
+        Ragged::of_bags(bags, x.rows(self.table))
+    }
+
+    /// Candidates' vectors `[N, D]`: rows of the table that the histories are read from.
+    pub(crate) fn items(&self, x: &Inputs) -> Tensor {
+        self.rows_of(x, 0, x.candidates())
+    }
+
+    fn rows_of(&self, x: &Inputs, from: usize, count: usize) -> Tensor {
+        let FieldInput::Key(places) = x.field(self.item) else {
+            unreachable!("the field was a key when the model was built");
+        };
+        x.rows(self.table).gather(&Arc::new(places[from..from + count].to_vec()))
+    }
+
+    /// The state after each request's last element `[R, 1, D]`.
+    pub(crate) fn last(&self, pass: &Pass, states: &Ragged) -> Tensor {
+        let (rows, d) = (states.rows(), self.dim);
+        let there: Vec<f32> = (0..rows).map(|b| f32::from(states.len_of(b) > 0)).collect();
+        let none: Vec<f32> = there.iter().map(|t| 1.0 - t).collect();
+        let stranger = |none: Vec<f32>| {
+            let ones = pass.constant(&[rows, d], vec![1.0; rows * d]);
+            ones.mul_row(&pass.param(self.stranger)).mul_column(&pass.constant(&[rows, 1], none))
+        };
+        if states.elements() == 0 {
+            return stranger(none).reshape(&[rows, 1, d]);
+        }
+        let place = |b: usize| states.span(b).end.saturating_sub(1) as u32;
+        let ends: Arc<Vec<u32>> = Arc::new((0..rows).map(place).collect());
+        let known = states.values().gather(&ends);
+        if none.iter().all(|n| *n == 0.0) {
+            return known.reshape(&[rows, 1, d]);
+        }
+        let known = known.mul_column(&pass.constant(&[rows, 1], there));
+        known.add(&stranger(none)).reshape(&[rows, 1, d])
+    }
+
+    /// Loss of one state a request against the batch's columns, column r being right for request r: softmax, whatever the
+    /// loss of whole sequences is.
+    pub(crate) fn loss_of_last(users: &Tensor, items: &Tensor, y: &Targets<'_>) -> Tensor {
+        let known = InBatch { temperature: 1.0, log_q: y.log_q, items: y.items, weights: y.weights };
+        in_batch_softmax(&users.flatten(), items, &known)
+    }
+
+    /// Loss of the state after each element, see [`crate::retriever::NextItems::loss`].
+    pub(crate) fn loss_of_all(
+        &self,
+        states: &Ragged,
+        x: &Inputs,
+        y: &NextTargets<'_>,
+    ) -> Result<Tensor, Error> {
+        let (p, n) = (states.elements(), y.items.len());
+        let wrong = |what: &str| {
+            Err(Error::Config(format!("a batch of whole sequences has {p} elements and {n} items: {what}")))
+        };
+        if p == 0 || n < p || n != x.candidates() {
+            return wrong(
+                "each element needs the item that comes next; histories may be cut shorter than sequences",
+            );
+        }
+        let each = match y.scope {
+            Scope::Sequence => (n - p) / states.rows(),
+            Scope::Element => (n - p) / p,
+            Scope::Batch | Scope::Catalogue => n - p,
+        };
+        if self.loss.in_batch && y.scope != Scope::Batch {
+            return wrong("in_batch = true goes with training.negatives_for = \"batch\"");
+        }
+        if each == 0 && !self.loss.in_batch {
+            return wrong("there is no negative; set training.negatives above 0");
+        }
+        let (right, others) = (&y.items[..p], &y.items[p..]);
+        let softmax = self.loss.loss == NextLoss::Softmax && y.scope != Scope::Catalogue;
+        let shifts = if softmax { y.log_q } else { &[] };
+        let values = states.values();
+        if self.loss.in_batch {
+            let targets: Vec<u32> = (0..p as u32).collect();
+            let known = ChoiceItems { right, columns: y.items, column_shift: shifts, right_shift: &[] };
+            let against = Against::Columns { targets: &targets };
+            return Ok(choice(values, &self.items(x), against, known, self.choice_loss(n - 1, n)));
+        }
+        if y.scope == Scope::Catalogue {
+            let against = Against::Columns { targets: right };
+            let columns = self.rows_of(x, p, n - p);
+            let loss = self.choice_loss(n - p - 1, y.catalogue);
+            return Ok(choice(values, &columns, against, ChoiceItems::default(), loss));
+        }
+        let own = self.rows_of(x, 0, p);
+        let columns = self.rows_of(x, p, n - p);
+        let elements: Vec<u32>;
+        let against = match y.scope {
+            Scope::Sequence => Against::PerSequence { own: &own, offsets: states.offsets(), each },
+            Scope::Element => {
+                elements = (0..=p as u32).collect();
+                Against::PerSequence { own: &own, offsets: &elements, each }
+            }
+            Scope::Batch | Scope::Catalogue => Against::Shared { own: &own },
+        };
+        let cut = |from: usize, to: usize| shifts.get(from..to).unwrap_or(&[]);
+        let known = ChoiceItems { right, columns: others, column_shift: cut(p, n), right_shift: cut(0, p) };
+        Ok(choice(values, &columns, against, known, self.choice_loss(each, y.catalogue)))
+    }
+
+    fn choice_loss(&self, negatives: usize, catalogue: usize) -> ChoiceLoss {
+        match self.loss.loss {
+            NextLoss::Bce => ChoiceLoss::Binary { beta: 1.0 },
+            NextLoss::Gbce => {
+                ChoiceLoss::Binary { beta: gbce_beta(negatives.max(1), catalogue, self.loss.calibration) }
+            }
+            NextLoss::Softmax => ChoiceLoss::Softmax,
+            NextLoss::BprMax => ChoiceLoss::BprMax { penalty: self.loss.penalty },
+        }
+    }
+}

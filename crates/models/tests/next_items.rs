@@ -1,0 +1,265 @@
+//! What models of the next item must hold to when they learn from whole sequences.
+
+#![allow(clippy::unwrap_used)] // A test that cannot go on should stop.
+
+use millstream_models::input::Feeder;
+use millstream_models::ranker::Shape;
+use millstream_models::retriever::{self, NextTargets, Scope};
+use millstream_models::{Error, ModelConfig, RETRIEVERS, Retriever, serving};
+use millstream_nn::{DenseOptim, Inputs, Mode, Optimiser, Params, Pass, Tensor};
+use millstream_schema::examples::Action;
+use millstream_schema::{Assembler, Batch, Examples, Fitter, Frame, Schema, Side};
+use millstream_store::{RowOptim, RowsMut, Store, TableConfig};
+use std::sync::Arc;
+
+const ITEMS: u32 = 9;
+
+fn assembler(more: &str) -> Assembler {
+    let schema: Schema = format!(
+        "[[feature]]\nname = \"item_id\"\nside = \"item\"\nkind = \"categorical\"\n\
+         [[feature]]\nname = \"clicks\"\nkind = \"sequence\"\nelements = [\"item_id\"]\nmax_len = 20\n{more}"
+    )
+    .parse()
+    .unwrap();
+    let mut items = Frame::new("items", &["item_id"]);
+    (0..ITEMS).for_each(|i| items.push_row(i.into(), &[&format!("i{i}")]));
+    let mut fitter = Fitter::new(&schema);
+    fitter.observe(&[Side::Item], &items).unwrap();
+    let encoder = Arc::new(fitter.finish().unwrap());
+    let columns = encoder.encode(&[Side::Item], &items, &mut Default::default()).unwrap();
+    Assembler::new(encoder, Default::default(), columns).unwrap()
+}
+
+/// Sequences whose items follow each other in a circle; the last of each is what the one before it should find.
+fn circles(starts: &[(u32, usize)], negatives: &[u32]) -> Examples {
+    let mut x = Examples { tasks: 1, ..Examples::default() };
+    for (row, &(start, len)) in starts.iter().enumerate() {
+        let item = |k: usize| (start + k as u32) % ITEMS;
+        let action = |k| Action { item: item(k), time_ms: k as i64, kind: 1, value: 1.0 };
+        x.request_user.push(u32::MAX);
+        x.request_time_ms.push(1000);
+        x.history.push((0..len).map(action));
+        x.candidate_item.extend((1..=len).map(item));
+        x.candidate_request.resize(x.candidate_item.len(), row as u32);
+    }
+    x.labels = vec![1.0; x.candidate_item.len()];
+    x.candidate_item.extend_from_slice(negatives);
+    x.candidate_request.resize(x.candidate_item.len(), starts.len() as u32 - 1);
+    x.labels.resize(x.candidate_item.len(), 0.0);
+    x
+}
+
+struct Bench {
+    assembler: Assembler,
+    params: Params,
+    store: Store,
+    model: Box<dyn Retriever>,
+}
+
+fn built(
+    name: &str,
+    options: &str,
+    assembler: &Assembler,
+    params: &mut Params,
+) -> Result<Box<dyn Retriever>, Error> {
+    let cfg = ModelConfig { name: name.into(), fields: None, options: options.parse().unwrap() };
+    let sides = serving::sides(assembler.encoder());
+    let shape = Shape { fields: assembler.encoder().fields(), sides: &sides, tasks: 1 };
+    retriever::build(&cfg, &shape, params)
+}
+
+impl Bench {
+    fn new(name: &str, options: &str) -> Self {
+        let assembler = assembler("");
+        let mut params = Params::new(3);
+        let model = built(name, options, &assembler, &mut params).unwrap();
+        let table = |t: &millstream_nn::TableSpec| TableConfig {
+            init: millstream_store::RowInit::Normal(0.3),
+            optim: RowOptim::LazyAdam { lr: 0.02, beta1: 0.9, beta2: 0.999, eps: 1e-8 },
+            seed: 5,
+            ..TableConfig::new(t.name.clone(), t.dim)
+        };
+        let store = Store::new(params.tables().iter().map(table).collect()).unwrap();
+        Self { assembler, params, store, model }
+    }
+
+    fn run<T>(&self, batch: &Batch, mode: Mode, f: impl FnOnce(&dyn Retriever, &Pass, &Inputs) -> T) -> T {
+        let fields = self.assembler.encoder().fields();
+        let planned = Feeder::new(fields).plan(fields, batch).unwrap();
+        let pass = Pass::new(&self.params, mode, 1);
+        let pull = |at: usize, keys: &[u64], out: &mut [f32]| {
+            let table = self.store.table(&self.params.tables()[at].name)?;
+            Ok(self.store.pull_or_init(table, keys, out)?)
+        };
+        let x = planned.inputs(&pass, (fields, batch), self.params.tables(), pull).unwrap();
+        f(&*self.model, &pass, &x)
+    }
+
+    fn loss(&self, batch: &Batch, scope: Scope, pass: &Pass, x: &Inputs) -> Result<Tensor, Error> {
+        let log_q = vec![-1.0; batch.candidates()];
+        let y = NextTargets { items: &batch.item, log_q: &log_q, scope, catalogue: ITEMS as usize };
+        self.model.next_items().unwrap().loss(pass, x, &y)
+    }
+
+    fn step(&mut self, batch: &Batch, scope: Scope, optimiser: &mut Optimiser) -> f32 {
+        let fields = self.assembler.encoder().fields().to_vec();
+        let planned = Feeder::new(&fields).plan(&fields, batch).unwrap();
+        let (value, gradients) = self.run(batch, Mode::Train, |_, pass, x| {
+            let loss = self.loss(batch, scope, pass, x).unwrap();
+            (loss.item(), pass.backward(&loss))
+        });
+        optimiser.step(&mut self.params, &gradients);
+        for (table, id) in self.params.tables().iter().zip(self.params.table_ids()) {
+            let grads = gradients.rows(id).unwrap();
+            self.store
+                .push_unique(self.store.table(&table.name).unwrap(), planned.keys(table), grads)
+                .unwrap();
+        }
+        value
+    }
+}
+
+/// Models, losses and what the negatives are for.
+fn cases() -> Vec<(&'static str, String, Scope)> {
+    let small = "embedding = 8\ndropout = 0.0\n";
+    let mut cases = Vec::new();
+    for def in RETRIEVERS.iter().filter(|def| def.whole) {
+        let hidden = if def.name == "gru4rec" { "hidden = [8]\n" } else { "" };
+        for (loss, scope) in [
+            ("bce", Scope::Element),
+            ("gbce", Scope::Sequence),
+            ("softmax", Scope::Batch),
+            ("softmax", Scope::Catalogue),
+            ("bpr_max", Scope::Sequence),
+            ("softmax\"\nin_batch = true\n#", Scope::Batch),
+        ] {
+            cases.push((def.name, format!("{small}{hidden}loss = \"{loss}\"\n"), scope));
+        }
+    }
+    assert!(cases.len() >= 12);
+    cases
+}
+
+/// Where sequences begin, and how long they are.
+fn starts() -> Vec<(u32, usize)> {
+    (0..ITEMS).flat_map(|start| [2, 4, 7].map(|len| (start, len))).collect()
+}
+
+/// Every item for whom it concerns: what is no negative is never pushed down.
+fn negatives(scope: Scope) -> Vec<u32> {
+    let times = match scope {
+        Scope::Element => starts().iter().map(|(_, len)| *len as u32).sum(),
+        Scope::Sequence => starts().len() as u32,
+        Scope::Batch | Scope::Catalogue => 1,
+    };
+    (0..times * ITEMS).map(|i| i % ITEMS).collect()
+}
+
+#[test]
+fn every_loss_learns_which_item_comes_next() {
+    for (name, options, scope) in cases() {
+        let mut bench = Bench::new(name, &options);
+        let batch = bench.assembler.batch(&circles(&starts(), &negatives(scope))).unwrap();
+        let mut optimiser = Optimiser::new(DenseOptim::adam(0.02));
+        for _ in 0..200 {
+            bench.step(&batch, scope, &mut optimiser);
+        }
+        // A sequence never met: the circle from another place.
+        let asked =
+            bench.assembler.batch(&circles(&[(2, 4), (5, 2)], &(0..ITEMS).collect::<Vec<_>>())).unwrap();
+        let (users, items) = bench.run(&asked, Mode::Infer, |model, pass, x| {
+            (model.users(pass, x).to_vec(), model.items(pass, x).to_vec())
+        });
+        let d = bench.model.dim();
+        let all = &items[6 * d..];
+        for (user, wanted) in users.chunks(d).zip([6, 7]) {
+            let score = |i: usize| user.iter().zip(&all[i * d..][..d]).map(|(a, b)| a * b).sum::<f32>();
+            let best = (0..ITEMS as usize).max_by(|a, b| score(*a).total_cmp(&score(*b))).unwrap();
+            assert_eq!(best, wanted, "{name} with {options}");
+        }
+    }
+}
+
+#[test]
+fn slopes_of_dense_weights_are_finite_differences() {
+    for (name, options, scope) in cases() {
+        let mut bench = Bench::new(name, &options);
+        let batch = bench.assembler.batch(&circles(&starts(), &negatives(scope))).unwrap();
+        let value = |bench: &Bench, mode| {
+            bench.run(&batch, mode, |_, pass, x| {
+                let loss = bench.loss(&batch, scope, pass, x).unwrap();
+                (loss.item(), (mode == Mode::Train).then(|| pass.backward(&loss)))
+            })
+        };
+        let gradients = value(&bench, Mode::Train).1.unwrap();
+        let mut checked = 0;
+        for id in bench.params.ids() {
+            let Some(gradient) = gradients.dense(id).map(<[f32]>::to_vec) else { continue };
+            let at = gradient.iter().enumerate().max_by(|a, b| a.1.abs().total_cmp(&b.1.abs())).unwrap().0;
+            let (h, before) = (1e-3, bench.params.values(id)[at]);
+            let mut side = |d: f32| {
+                bench.params.values_mut(id)[at] = before + d;
+                f64::from(value(&bench, Mode::Infer).0)
+            };
+            let numeric = (side(h) - side(-h)) / (2.0 * f64::from(h));
+            bench.params.values_mut(id)[at] = before;
+            let analytic = f64::from(gradient[at]);
+            let near = (numeric - analytic).abs() <= 2e-3 + 0.05 * analytic.abs();
+            assert!(
+                near,
+                "{name} with {options}: {} [{at}]: {analytic} against {numeric}",
+                bench.params.name(id)
+            );
+            checked += 1;
+        }
+        assert!(checked >= 4, "{name}: only {checked} weights have gradients");
+    }
+}
+
+#[test]
+fn an_empty_history_is_a_vector_of_its_own_and_longer_ones_are_as_alone() {
+    for name in ["sasrec", "gru4rec"] {
+        let bench = Bench::new(name, "embedding = 8");
+        let users = |starts: &[(u32, usize)]| {
+            let batch = bench.assembler.batch(&circles(starts, &[1])).unwrap();
+            bench.run(&batch, Mode::Infer, |model, pass, x| model.users(pass, x).to_vec())
+        };
+        let all = users(&[(0, 3), (0, 0), (5, 1)]);
+        assert_eq!(all[8..16], [0.0; 8], "{name}: nothing was learned of strangers yet");
+        assert_eq!(users(&[(0, 0)]), [0.0; 8]);
+        assert!(users(&[(5, 1)]).iter().zip(&all[16..]).all(|(a, b)| (a - b).abs() < 1e-6));
+    }
+}
+
+#[test]
+fn batches_and_options_that_do_not_fit_are_told() {
+    let bench = Bench::new("sasrec", "embedding = 8\nin_batch = true\nloss = \"softmax\"");
+    let batch = bench.assembler.batch(&circles(&starts(), &negatives(Scope::Sequence))).unwrap();
+    let told = |scope| {
+        bench.run(&batch, Mode::Train, |_, pass, x| {
+            bench.loss(&batch, scope, pass, x).unwrap_err().to_string()
+        })
+    };
+    assert!(told(Scope::Sequence).contains("negatives_for = \"batch\""));
+    let bench = Bench::new("sasrec", "embedding = 8");
+    let none = bench.assembler.batch(&circles(&starts(), &[])).unwrap();
+    let message = bench.run(&none, Mode::Train, |_, pass, x| {
+        bench.loss(&none, Scope::Batch, pass, x).unwrap_err().to_string()
+    });
+    assert!(message.contains("training.negatives above 0"), "{message}");
+    for (name, options, said) in [
+        ("sasrec", "heads = 3", "heads = 3 do not divide a width of 50"),
+        ("sasrec", "calibration = 1.5", "calibration must be in [0, 1]"),
+        ("sasrec", "blocks = 0", "`blocks` and `feed` must be above 0"),
+        ("sasrec", "loss = \"gbce\"\nin_batch = true", "uniform negatives"),
+        ("gru4rec", "hidden = []", "`hidden` needs a width"),
+        ("gru4rec", "sequence = \"clikcs\"", "`clikcs` is no sequence"),
+    ] {
+        let message = built(name, options, &assembler(""), &mut Params::new(1)).err().unwrap().to_string();
+        assert!(message.contains(said), "{message}");
+    }
+    let two = assembler("[[feature]]\nname = \"buys\"\nkind = \"sequence\"\nelements = [\"item_id\"]\n");
+    let message = built("sasrec", "", &two, &mut Params::new(1)).err().unwrap().to_string();
+    assert!(message.contains("say which with `sequence = \"clicks.item_id\"`"), "{message}");
+    built("sasrec", "sequence = \"buys\"", &two, &mut Params::new(1)).unwrap();
+}
