@@ -138,11 +138,34 @@ pub struct ExamplesConfig {
     /// An item is sampled with p ∝ (its training positives)^power; 0 is uniform.
     #[serde(default = "three_quarters")]
     pub negative_power: f64,
+    /// Table with an order: which rows enter histories; all when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history_where: Option<HistoryWhere>,
+}
+
+/// A condition on one column.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HistoryWhere {
+    /// The column.
+    pub column: String,
+    /// Cell values that hold; all when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub is: Option<Vec<Cell>>,
+    /// Numbers from here on hold; all when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<f64>,
 }
 
 impl Default for ExamplesConfig {
     fn default() -> Self {
-        Self { max_history: 50, history_events: Vec::new(), negatives: 4, negative_power: 0.75 }
+        Self {
+            max_history: 50,
+            history_events: Vec::new(),
+            negatives: 4,
+            negative_power: 0.75,
+            history_where: None,
+        }
     }
 }
 
@@ -217,7 +240,7 @@ impl DatasetConfig {
         let tasks = task::check(&dataset, tasks)?;
         let schema = check::schema(&dataset, Schema::from_raw(features)?, &tasks, &examples)?;
         let split = check::split(&dataset, split)?;
-        check::examples(&examples)?;
+        check::examples(&dataset, &examples)?;
         Ok(Self { dataset, tasks, schema, split, examples, balance: Vec::new() })
     }
 
