@@ -48,6 +48,9 @@ pub(super) struct Histories<'a> {
     unplaced: u64,
 }
 
+/// A request's time, and what its user did before.
+pub(super) type Past = (i64, Vec<Action>);
+
 /// Where the columns stand in a frame.
 struct Places {
     user: usize,
@@ -184,7 +187,7 @@ impl<'a> Histories<'a> {
         frame: &Frame,
         requests: impl Iterator<Item = Range<usize>>,
         times_ms: &[i64],
-    ) -> Result<(Vec<(i64, Vec<Action>)>, u64), Error> {
+    ) -> Result<(Vec<Past>, u64), Error> {
         let user = column(frame, self.user, "[dataset.table] user")?;
         let at = column(frame, self.order, "[dataset.table] order")?;
         let timed = self.files.time.is_some();
