@@ -62,6 +62,12 @@ impl Raw {
             )
             .into());
         }
+        if table.order.is_some() {
+            return Err(format!(
+                "[dataset.table] order: a stream from files gives rows no histories; {INSTEAD}"
+            )
+            .into());
+        }
         let encoder = Encoder::without_fitting(&dataset.schema)
             .map_err(|e| format!("{e}; or {}", INSTEAD.replace(" it ", " the data ")))?;
         let folder = dataset.folder(root);

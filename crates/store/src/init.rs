@@ -49,7 +49,7 @@ impl RowInit {
 /// Layers of the ziggurat.
 const COUNT: usize = 256;
 /// Where the tail begins, and the area of each layer, for 256 of them (Marsaglia and Tsang 2000).
-const TAIL: f64 = 3.654_152_885_361_008_8;
+const TAIL: f64 = 3.654_152_885_361_009;
 const AREA: f64 = 4.928_673_233_99e-3;
 
 static LAYERS: LazyLock<Layers> = LazyLock::new(Layers::new);

@@ -157,7 +157,10 @@ impl Learner {
                 let apart = model.members().iter().map(|member| one(&**member));
                 let (loss, z) = match apart.map(|(loss, _)| loss).reduce(|sum, loss| sum.add(&loss)) {
                     Some(sum) => (sum, None),
-                    None => (|(loss, z)| (loss, Some(z)))(one(&**model)),
+                    None => {
+                        let (loss, z) = one(&**model);
+                        (loss, Some(z))
+                    }
                 };
                 if let Some(wanted) = wanted {
                     match z.filter(|_| pass.is_plain()) {

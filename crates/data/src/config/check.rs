@@ -72,6 +72,14 @@ fn table(t: &TableFiles) -> Result<(), Error> {
             "[dataset.table]: needs files: `train` (with `valid` and `test`), or `all` with a [split]",
         );
     }
+    if t.order.is_some() && (t.item.is_none() || t.user.is_none() && t.group.is_none()) {
+        return fail(
+            "[dataset.table]: key `order` needs `item` and `user` (or `group`), whose histories it orders",
+        );
+    }
+    if t.strength.is_some() && t.order.is_none() {
+        return fail("[dataset.table]: key `strength` goes with `order`");
+    }
     let Some(q) = &t.queries else { return Ok(()) };
     if t.request.is_some() {
         return fail("[dataset.table]: keys `request` and `queries` exclude each other");
@@ -103,9 +111,9 @@ fn joins(d: &Dataset, t: &TableFiles) -> Result<(), Error> {
                     "[dataset.{side}]: a table needs [dataset.table] {key}, the id's column"
                 ));
             }
-            (None, Some(_)) => {
+            (None, Some(_)) if t.order.is_none() => {
                 return fail(format!(
-                    "[dataset.table]: key `{key}` needs a section [dataset.{side}] to join"
+                    "[dataset.table]: key `{key}` needs a section [dataset.{side}] to join, or `order`"
                 ));
             }
             (Some(f), Some(_)) if f.created.is_some() || f.retired.is_some() => {
@@ -165,34 +173,55 @@ pub(super) fn schema(
     for feature in &schema.features {
         let name = &feature.name;
         if d.kind == Kind::Table {
-            table_feature(feature, tasks)?;
+            table_feature(feature, d, tasks)?;
+            check_length(feature, x)?;
             continue;
         }
         let from_events = matches!(feature.side, Side::Context | Side::Exposure) && feature.reads_column();
         if d.kind == Kind::Sequences && from_events {
             return fail(format!("feature `{name}`: sequences have no columns of side context or exposure"));
         }
-        match &feature.kind {
-            FeatureKind::Sequence { max_len, .. } | FeatureKind::Match { max_len, .. }
-                if *max_len > x.max_history =>
-            {
-                return fail(format!(
-                    "feature `{name}`: max_len = {max_len} is beyond [examples] max_history = {}",
-                    x.max_history
-                ));
-            }
-            _ => {}
-        }
+        check_length(feature, x)?;
     }
     Ok(schema)
 }
 
-fn table_feature(feature: &FeatureSpec, tasks: &[Task]) -> Result<(), Error> {
+/// A feature looks no further back than histories are kept.
+fn check_length(feature: &FeatureSpec, x: &ExamplesConfig) -> Result<(), Error> {
+    match &feature.kind {
+        FeatureKind::Sequence { max_len, .. } | FeatureKind::Match { max_len, .. }
+            if *max_len > x.max_history =>
+        {
+            fail(format!(
+                "feature `{}`: max_len = {max_len} is beyond [examples] max_history = {}",
+                feature.name, x.max_history
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn table_feature(feature: &FeatureSpec, d: &Dataset, tasks: &[Task]) -> Result<(), Error> {
     let name = &feature.name;
-    if matches!(feature.kind, FeatureKind::Sequence { .. } | FeatureKind::Match { .. }) {
-        return fail(format!(
-            "feature `{name}`: a table holds no histories for a sequence or a match; use kind \"multi\""
-        ));
+    let ordered = d.table.as_ref().is_some_and(|t| t.order.is_some());
+    match &feature.kind {
+        FeatureKind::Match { .. } => {
+            return fail(format!(
+                "feature `{name}`: a match needs a log; a table has no catalogue of candidates"
+            ));
+        }
+        FeatureKind::Sequence { .. } if !ordered => {
+            return fail(format!(
+                "feature `{name}`: a table holds no histories for a sequence without [dataset.table] order; name it, or \
+                 use kind \"multi\""
+            ));
+        }
+        FeatureKind::Sequence { events, .. } if !events.is_empty() => {
+            return fail(format!(
+                "feature `{name}`: rows of a table have no kinds for `events`; choose them by [examples] history_where"
+            ));
+        }
+        _ => {}
     }
     let is_label = |t: &&Task| matches!(t, Task::Column { column, .. } if *column == feature.column);
     match tasks.iter().find(is_label) {
@@ -306,7 +335,7 @@ pub(super) fn split(d: &Dataset, mut split: SplitConfig) -> Result<SplitConfig, 
 }
 
 /// Ranges of `[examples]`.
-pub(super) fn examples(x: &ExamplesConfig) -> Result<(), Error> {
+pub(super) fn examples(d: &Dataset, x: &ExamplesConfig) -> Result<(), Error> {
     if !(x.negative_power >= 0.0 && x.negative_power.is_finite()) {
         return fail("[examples]: key `negative_power` must be 0 or more");
     }
@@ -318,6 +347,14 @@ pub(super) fn examples(x: &ExamplesConfig) -> Result<(), Error> {
     }
     if x.whole && x.max_history == 0 {
         return fail("[examples]: whole = true needs a `max_history` above 0");
+    }
+    if let Some(condition) = &x.history_where {
+        if d.table.as_ref().is_none_or(|t| t.order.is_none()) {
+            return fail("[examples]: key `history_where` goes with [dataset.table] order");
+        }
+        if condition.is.is_none() && condition.min.is_none() {
+            return fail("[examples] history_where: needs `is` or `min`");
+        }
     }
     match x.history_events.iter().find(|kind| !kind.is_action()) {
         Some(kind) => fail(format!("[examples]: history_events: `{kind}` is no action")),

@@ -143,6 +143,12 @@ section! {
         /// Column of the item's id, which `[dataset.items]` joins attributes by.
         #[serde(skip_serializing_if = "Option::is_none")]
         item: Option<String>,
+        /// Column of a row's place among its user's rows, for histories; a missing or negative one is no place.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        order: Option<String>,
+        /// Column of the strength that a row has in later rows' histories; 1 when absent.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        strength: Option<String>,
     }
 }
 

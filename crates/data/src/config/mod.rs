@@ -147,6 +147,23 @@ pub struct ExamplesConfig {
     /// seen item may be right.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub repeats: bool,
+    /// Table with an order: which rows enter histories; all when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history_where: Option<HistoryWhere>,
+}
+
+/// A condition on one column.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HistoryWhere {
+    /// The column.
+    pub column: String,
+    /// Cell values that hold; all when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub is: Option<Vec<Cell>>,
+    /// Numbers from here on hold; all when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<f64>,
 }
 
 impl Default for ExamplesConfig {
@@ -158,6 +175,7 @@ impl Default for ExamplesConfig {
             negative_power: 0.75,
             whole: false,
             repeats: false,
+            history_where: None,
         }
     }
 }
@@ -233,7 +251,7 @@ impl DatasetConfig {
         let tasks = task::check(&dataset, tasks)?;
         let schema = check::schema(&dataset, Schema::from_raw(features)?, &tasks, &examples)?;
         let split = check::split(&dataset, split)?;
-        check::examples(&examples)?;
+        check::examples(&dataset, &examples)?;
         if examples.whole && dataset.kind != Kind::Sequences {
             return Err(Error::config("[examples]: whole = true is for kind = \"sequences\""));
         }

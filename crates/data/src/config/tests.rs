@@ -84,6 +84,24 @@ fn contradictions_name_the_key() {
             ),
             "max_len = 80 is beyond [examples] max_history = 50",
         ),
+        (
+            format!("{LOG}[examples]\nhistory_where = {{ column = 'c', min = 1 }}\n"),
+            "goes with [dataset.table] order",
+        ),
+        (
+            TABLE.replace("[dataset.table]\n", "[dataset.table]\norder = 'seq'\n"),
+            "`order` needs `item` and `user`",
+        ),
+        (
+            TABLE.replace("[dataset.table]\n", "[dataset.table]\nstrength = 'seq'\n"),
+            "`strength` goes with `order`",
+        ),
+        (
+            format!(
+                "{TABLE}[[feature]]\nname='i'\nside='item'\nkind='categorical'\n[[feature]]\nname='h'\nkind='sequence'\nelements=['i']\n"
+            ),
+            "without [dataset.table] order",
+        ),
         (format!("{}event = {{}}\n", LOG), "needs `column` or `constant`"),
         (format!("{}event = {{ constant = 'impression' }}\n", LOG), "impressions alone"),
         (TABLE.split("[[feature]]").next().unwrap().to_owned(), "[[feature]] is missing"),

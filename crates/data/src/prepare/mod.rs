@@ -4,7 +4,7 @@
 //! `manifest.json` (what it is), `encoder.bin`, `catalogue.bin` (ids, encoded users and items),
 //! `actions.bin` (who did what; not for tables) and one block file per part and use.
 //!
-//! Memory: of a table, some frames and the encoder, never the rows; of a log, all events in columns (17
+//! Memory: of a table, some frames and the encoder, never the rows (32 bytes of each that enters histories); of a log, all events in columns (17
 //! bytes each, more for values, requests, positions and context cells, then 8 where impressions are
 //! labelled and 22 per action) and the encoded catalogue, never the examples.
 
@@ -13,6 +13,7 @@ mod catalogue;
 mod events;
 mod frames;
 mod groups;
+mod histories;
 mod joins;
 mod labels;
 mod log;

@@ -1,5 +1,5 @@
-//! Tables: one row is one example. Two passes over the files, three where time decides the split; the
-//! rows are never held.
+//! Tables: one row is one example. Two passes over the files, one more where time decides the split and one where rows have
+//! histories; the rows are never held, but for what histories need of them.
 
 use std::path::PathBuf;
 
@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use super::frames::{Piece, column, paths, pick, waves, waves_of};
 use super::groups::Groups;
+use super::histories::Histories;
 use super::joins::Joins;
 use super::labels::Labels;
 use super::output::{Catalogue, Manifest, Parts, write_encoder};
@@ -58,12 +59,15 @@ struct Encoded {
     parts: Vec<(Split, Examples, Vec<u32>)>,
     bad: BadValues,
     dropped: u64,
+    /// Rows left out of histories because their time is later than the request's.
+    future: u64,
 }
 
 struct Table<'a> {
     job: &'a Job<'a>,
     files: &'a TableFiles,
     joins: Option<Joins>,
+    histories: Option<Histories<'a>>,
 }
 
 pub(super) fn prepare(job: &Job<'_>) -> Result<PrepareReport, Error> {
@@ -71,14 +75,16 @@ pub(super) fn prepare(job: &Job<'_>) -> Result<PrepareReport, Error> {
     let files =
         files.ok_or_else(|| Error::Config("[dataset]: a section [dataset.table] is missing".into()))?;
     let joins = Joins::read(&job.folder, &job.config.dataset)?;
-    Table { job, files, joins }.prepare()
+    let histories = Histories::new(job.config, files);
+    Table { job, files, joins, histories }.prepare()
 }
 
 impl Table<'_> {
-    fn prepare(&self) -> Result<PrepareReport, Error> {
+    fn prepare(mut self) -> Result<PrepareReport, Error> {
         let mut report = PrepareReport { bad: self.job.bad_values(), ..PrepareReport::default() };
         let rule = self.rule(&mut report)?;
         let groups = self.groups(rule)?;
+        self.gather_histories(&groups, &mut report)?;
         let encoder = self.fit(&groups)?;
         let users = self.encode(&groups, &encoder, &mut report)?;
         report.users = users.len();
@@ -86,9 +92,37 @@ impl Table<'_> {
             return Err(Error::Config("[split]: no row is left to train on".into()));
         }
         write_encoder(self.job.out, &encoder)?;
-        Catalogue { users, ..Catalogue::default() }.write(&self.job.out.join(CATALOGUE))?;
+        let mut catalogue = Catalogue { users, ..Catalogue::default() };
+        if let Some(histories) = self.histories {
+            let n = histories.items.len();
+            report.items = n;
+            catalogue.item_columns = histories.encode_items(&encoder, self.job.bad_values())?;
+            catalogue.items = histories.items;
+            (catalogue.created_ms, catalogue.retired_ms) = (vec![i64::MIN; n], vec![i64::MAX; n]);
+            catalogue.positives = vec![0; n];
+        }
+        catalogue.write(&self.job.out.join(CATALOGUE))?;
         Manifest::new(self.job.config, &report).write(self.job.out)?;
         Ok(report)
+    }
+
+    /// Takes up the rows of all parts that enter histories: what counts is who did what before, not which part it is in.
+    fn gather_histories(&mut self, groups: &[Group], report: &mut PrepareReport) -> Result<(), Error> {
+        let Some(histories) = &mut self.histories else { return Ok(()) };
+        let mut rows = 0;
+        for group in groups {
+            let reading = (group.requests.as_ref(), self.joins.as_ref());
+            waves_of(&group.paths, &self.files.log_format(), reading, |pieces| {
+                for piece in pieces {
+                    histories.take(piece, &mut report.bad)?;
+                    rows += piece.frame.rows() as u64;
+                }
+                self.job.progress("reading histories", rows, None);
+                Ok(())
+            })?;
+        }
+        histories.finish(report);
+        Ok(())
     }
 
     /// The files with their rule; `rule` where one rule sorts the rows of all.
@@ -248,6 +282,7 @@ impl Table<'_> {
                         report.rows_read += piece.frame.rows() as u64;
                         report.bad.merge(&encoded.bad);
                         report.drop_rows("rows dropped by a task's `drop`", encoded.dropped);
+                        report.drop_rows("actions of histories from after the request", encoded.future);
                     }
                     self.job.progress("encoding", report.rows_read, None);
                     Ok(())
@@ -261,7 +296,7 @@ impl Table<'_> {
     fn examples(&self, piece: &Piece, group: &Group, encoder: &Encoder) -> Result<Encoded, Error> {
         let mut bad = self.job.bad_values();
         let sorted = self.sort(piece, group, &mut bad)?;
-        let mut parts = Vec::new();
+        let (mut parts, mut future) = (Vec::new(), 0);
         for split in Split::ALL {
             let rows = &sorted.rows[split as usize];
             if rows.is_empty() {
@@ -274,14 +309,15 @@ impl Table<'_> {
                 None => u64::from(row),
             };
             let requests = number(rows.iter().map(of));
-            let examples = self.part(frame, (rows, &requests), &sorted, encoder, &mut bad)?;
+            let mut examples = self.part(frame, (rows, &requests), &sorted, encoder, &mut bad)?;
+            future += self.add_histories(frame, &requests, &mut examples)?;
             parts.push((
                 split,
                 examples,
                 firsts(&requests).into_iter().map(|at| rows[at as usize]).collect(),
             ));
         }
-        Ok(Encoded { parts, bad, dropped: sorted.dropped })
+        Ok(Encoded { parts, bad, dropped: sorted.dropped, future })
     }
 
     /// The rows' requests with their candidates; all fields stand in the examples themselves. A request's own
@@ -312,6 +348,22 @@ impl Table<'_> {
             tasks: t,
             weights: Vec::new(),
         })
+    }
+
+    /// Gives each request its user's earlier rows, and its time where the place stands for it; says how many actions were left
+    /// out because they are from after the request.
+    fn add_histories(&self, frame: &Frame, requests: &[u32], x: &mut Examples) -> Result<u64, Error> {
+        let Some(histories) = &self.histories else { return Ok(0) };
+        let starts = firsts(requests);
+        let ends = starts.iter().skip(1).copied().chain([requests.len() as u32]);
+        let spans = starts.iter().zip(ends).map(|(&start, end)| start as usize..end as usize);
+        let (found, future) = histories.of(frame, spans, &x.request_time_ms)?;
+        x.history = History::default();
+        for (time_ms, (request_ms, actions)) in x.request_time_ms.iter_mut().zip(found) {
+            *time_ms = request_ms;
+            x.history.push(actions);
+        }
+        Ok(future)
     }
 
     /// Enters the requests' groups: the cell of the group column (an empty one is a group of no one), else of

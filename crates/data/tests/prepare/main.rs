@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod groups;
+mod histories;
 mod joins;
 mod log;
 mod sequences;
