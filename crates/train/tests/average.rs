@@ -126,7 +126,10 @@ fn a_run_broken_off_again_and_again_ends_with_the_same_best() {
     let latest = broken.path().join(LATEST);
     for stop in [7, 8, 5, 1000] {
         let (mut learner, state) = match latest.exists() {
-            true => (|(learner, state)| (learner, Some(state)))(load(&latest, (&model, &config))),
+            true => {
+                let (learner, state) = load(&latest, (&model, &config));
+                (learner, Some(state))
+            }
             false => (learner(&model, &config), None),
         };
         let ended = run((&mut learner, state), &config, &data, (broken.path(), Some(stop)));
