@@ -2,6 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 use millstream_models::ModelConfig;
+use millstream_schema::examples::Action;
 use millstream_schema::ids::NO_ROW;
 use millstream_schema::{
     Assembler, Batch, BatchSource, Columns, Encoder, Examples, Frame, History, Schema, Side,
@@ -91,6 +92,70 @@ pub fn batches(count: usize, size: usize, seed: u64) -> Vec<Batch> {
             rows.push([format!("u{user}"), format!("i{item}"), format!("{hour}"), format!("{price}")]);
         }
         batch_of(&rows, labels, 1)
+    };
+    (0..count).map(|_| one()).collect()
+}
+
+const HISTORY_SCHEMA: &str = r#"
+    [[feature]]
+    name = "user"
+    side = "user"
+    kind = "categorical"
+    encoding = "hash"
+    [[feature]]
+    name = "item"
+    side = "item"
+    kind = "categorical"
+    encoding = "hash"
+    [[feature]]
+    name = "topic"
+    side = "item"
+    kind = "categorical"
+    encoding = "hash"
+    [[feature]]
+    name = "clicks"
+    kind = "sequence"
+    elements = ["item", "topic"]
+    gap = true
+"#;
+
+/// The encoder of [`history_batches`].
+pub fn history_encoder() -> Encoder {
+    Encoder::without_fitting(&HISTORY_SCHEMA.parse::<Schema>().unwrap()).unwrap()
+}
+
+/// `count` batches of `size` requests with up to five past actions each.
+pub fn history_batches(count: usize, size: usize, seed: u64) -> Vec<Batch> {
+    let (encoder, bad) = (Arc::new(history_encoder()), &mut Default::default());
+    let (mut users, mut items) = (Frame::new("users", &["user"]), Frame::new("items", &["item", "topic"]));
+    (0..9u64).for_each(|u| users.push_row(u, &[&format!("u{u}")]));
+    (0..20u64).for_each(|i| items.push_row(i, &[&format!("i{i}"), &format!("t{}", i % 3)]));
+    let users = encoder.encode(&[Side::User], &users, bad).unwrap();
+    let items = encoder.encode(&[Side::Item], &items, bad).unwrap();
+    let assembler = Assembler::new(encoder.clone(), users, items).unwrap();
+    let mut dice = Dice(seed);
+    let mut one = || {
+        let mut x = Examples { tasks: 1, ..Examples::default() };
+        for r in 0..size as u32 {
+            let item = dice.below(20) as u32;
+            x.request_user.push(dice.below(9) as u32);
+            x.request_time_ms.push(1_000_000);
+            let past: Vec<Action> = (0..dice.below(6))
+                .map(|k| Action {
+                    item: dice.below(20) as u32,
+                    time_ms: 1000 * k as i64,
+                    kind: 1,
+                    value: 1.0,
+                })
+                .collect();
+            x.labels.push(f32::from(u8::from(past.iter().any(|a| a.item % 3 == item % 3))));
+            x.history.push(past);
+            x.candidate_request.push(r);
+            x.candidate_item.push(item);
+        }
+        x.context = encoder.context_defaults(size).unwrap();
+        x.exposure = encoder.exposure_defaults(size).unwrap();
+        assembler.batch(&x).unwrap()
     };
     (0..count).map(|_| one()).collect()
 }
