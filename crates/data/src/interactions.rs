@@ -93,7 +93,7 @@ pub struct EvalUsers {
     /// For each, the distinct items of the first task's positives in the part that are neither in
     /// `seen` nor outside their lifetime at that moment; never empty.
     pub truth: Ragged<u32>,
-    /// For each, the distinct items acted on before, rising; empty where the data was prepared with [examples]
+    /// For each, the distinct items acted on before, rising; empty where the data was prepared with `[examples]`
     /// repeats = true.
     pub seen: Ragged<u32>,
 }
