@@ -1,10 +1,10 @@
 //! What each of several tasks reaches beside a model that learns it alone: negative transfer and see-saw, seen.
 
 use millstream_train::Metrics;
+use millstream_train::seeds::mean_and_sd;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-use crate::commands::recipe::mean_and_sd;
 use crate::output;
 
 /// Metrics that are compared: the larger the better for all but `logloss`.

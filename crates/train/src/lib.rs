@@ -20,6 +20,7 @@ pub mod report;
 mod rules;
 pub mod run;
 pub mod sampler;
+pub mod seeds;
 pub mod selection;
 mod step;
 pub mod stream;

@@ -5,12 +5,12 @@
 //! the papers' code whole sessions are learned at once (a step of the unit is one product over the sessions that are that
 //! long), so that gradients flow back to a session's first item, and nothing is carried over between batches.
 
-use millstream_nn::{Gru, Init, Inputs, Linear, Params, Pass, Ragged, Tensor};
+use millstream_nn::{Gru, Init, Inputs, Linear, Params, Pass, Ragged};
 use serde::Deserialize;
 
-use super::next_item::{Catalogue, LossConfig, NextLoss};
+use super::next_item::{Catalogue, LossConfig, NextItem, NextLoss, States};
 use crate::ranker::Shape;
-use crate::retriever::{NextItems, NextTargets, Retriever, RetrieverDef, Targets};
+use crate::retriever::{Retriever, RetrieverDef};
 use crate::{Error, ModelConfig};
 
 /// Entry of the list of retrievers.
@@ -100,11 +100,20 @@ fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Bo
         true => None,
         false => Some(Linear::without_bias(params, "out", (width, d), Init::XavierUniform)?),
     };
-    Ok(Box::new(Gru4Rec { catalogue, units, out, dropout: c.dropout, state_dropout: c.state_dropout }))
+    Ok(Box::new(NextItem(Gru4Rec {
+        catalogue,
+        units,
+        out,
+        dropout: c.dropout,
+        state_dropout: c.state_dropout,
+    })))
 }
 
-impl Gru4Rec {
-    /// The state after each element.
+impl States for Gru4Rec {
+    fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
     fn states(&self, pass: &Pass, x: &Inputs) -> Ragged {
         let h = self.catalogue.history(x);
         if h.elements() == 0 {
@@ -116,37 +125,5 @@ impl Gru4Rec {
             h = h.with(h.values().dropout(pass, self.state_dropout));
         }
         self.out.as_ref().map_or(h.clone(), |out| h.with(out.forward(pass, h.values())))
-    }
-}
-
-impl Retriever for Gru4Rec {
-    fn users(&self, pass: &Pass, x: &Inputs) -> Tensor {
-        self.catalogue.last(pass, &self.states(pass, x)) // [R, 1, D]
-    }
-
-    fn items(&self, _pass: &Pass, x: &Inputs) -> Tensor {
-        self.catalogue.items(x) // [N, D]
-    }
-
-    fn loss(&self, users: &Tensor, items: &Tensor, y: &Targets<'_>) -> Tensor {
-        Catalogue::loss_of_last(users, items, y)
-    }
-
-    fn dim(&self) -> usize {
-        self.catalogue.dim()
-    }
-
-    fn next_items(&self) -> Option<&dyn NextItems> {
-        Some(self)
-    }
-}
-
-impl NextItems for Gru4Rec {
-    fn in_batch(&self) -> bool {
-        self.catalogue.in_batch()
-    }
-
-    fn loss(&self, pass: &Pass, x: &Inputs, y: &NextTargets<'_>) -> Result<Tensor, Error> {
-        self.catalogue.loss_of_all(&self.states(pass, x), x, y)
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 use crate::ranker::Shape;
-use crate::retriever::{NextTargets, Scope, Targets};
+use crate::retriever::{NextItems, NextTargets, Retriever, Scope, Targets};
 use crate::{Error, ModelConfig};
 
 /// What the next item is learned by.
@@ -52,6 +52,49 @@ impl LossConfig {
             return fail("in_batch = true draws by popularity; gBCE is for uniform negatives".into());
         }
         Ok(self)
+    }
+}
+
+/// What tells one recommender of the next item from another: the states it makes of a sequence.
+pub(crate) trait States: Send + Sync {
+    /// What it reads and recommends.
+    fn catalogue(&self) -> &Catalogue;
+    /// The state after each element, as wide as an item's vector.
+    fn states(&self, pass: &Pass, x: &Inputs) -> Ragged;
+}
+
+/// A retriever of the next item by its states: a user is the last one, and every one learns the item after it.
+pub(crate) struct NextItem<M>(pub(crate) M);
+
+impl<M: States> Retriever for NextItem<M> {
+    fn users(&self, pass: &Pass, x: &Inputs) -> Tensor {
+        self.0.catalogue().last(pass, &self.0.states(pass, x)) // [R, 1, D]
+    }
+
+    fn items(&self, _pass: &Pass, x: &Inputs) -> Tensor {
+        self.0.catalogue().items(x) // [N, D]
+    }
+
+    fn loss(&self, users: &Tensor, items: &Tensor, y: &Targets<'_>) -> Tensor {
+        Catalogue::loss_of_last(users, items, y)
+    }
+
+    fn dim(&self) -> usize {
+        self.0.catalogue().dim()
+    }
+
+    fn next_items(&self) -> Option<&dyn NextItems> {
+        Some(self)
+    }
+}
+
+impl<M: States> NextItems for NextItem<M> {
+    fn in_batch(&self) -> bool {
+        self.0.catalogue().in_batch()
+    }
+
+    fn loss(&self, pass: &Pass, x: &Inputs, y: &NextTargets<'_>) -> Result<Tensor, Error> {
+        self.0.catalogue().loss_of_all(&self.0.states(pass, x), x, y)
     }
 }
 

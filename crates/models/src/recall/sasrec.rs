@@ -6,14 +6,13 @@
 //! sequence's end (which is what padding on the left comes to), and negatives may be shared within a sequence or batch.
 
 use millstream_nn::{
-    BlockNorm, Inputs, LayerNorm, Params, Pass, PlaceEmbedding, Ragged, Tensor, TransformerBlock,
-    TransformerConfig,
+    BlockNorm, Inputs, LayerNorm, Params, Pass, PlaceEmbedding, Ragged, TransformerBlock, TransformerConfig,
 };
 use serde::Deserialize;
 
-use super::next_item::{Catalogue, LossConfig, NextLoss};
+use super::next_item::{Catalogue, LossConfig, NextItem, NextLoss, States};
 use crate::ranker::Shape;
-use crate::retriever::{NextItems, NextTargets, Retriever, RetrieverDef, Targets};
+use crate::retriever::{Retriever, RetrieverDef};
 use crate::{Error, ModelConfig};
 
 /// Entry of the list of retrievers.
@@ -120,11 +119,14 @@ fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Bo
         .map(|i| TransformerBlock::new(params, &format!("block{i}"), &block))
         .collect::<Result<_, _>>()?;
     let norm = LayerNorm::new(params, "norm", d)?;
-    Ok(Box::new(SasRec { catalogue, places, blocks, norm, dropout: c.dropout }))
+    Ok(Box::new(NextItem(SasRec { catalogue, places, blocks, norm, dropout: c.dropout })))
 }
 
-impl SasRec {
-    /// The state after each element.
+impl States for SasRec {
+    fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
     fn states(&self, pass: &Pass, x: &Inputs) -> Ragged {
         let h = self.catalogue.history(x);
         if h.elements() == 0 {
@@ -135,37 +137,5 @@ impl SasRec {
         let h = h.with(h.values().dropout(pass, self.dropout));
         let h = self.blocks.iter().fold(h, |h, block| block.forward(pass, &h));
         h.with(self.norm.forward(pass, h.values()))
-    }
-}
-
-impl Retriever for SasRec {
-    fn users(&self, pass: &Pass, x: &Inputs) -> Tensor {
-        self.catalogue.last(pass, &self.states(pass, x)) // [R, 1, D]
-    }
-
-    fn items(&self, _pass: &Pass, x: &Inputs) -> Tensor {
-        self.catalogue.items(x) // [N, D]
-    }
-
-    fn loss(&self, users: &Tensor, items: &Tensor, y: &Targets<'_>) -> Tensor {
-        Catalogue::loss_of_last(users, items, y)
-    }
-
-    fn dim(&self) -> usize {
-        self.catalogue.dim()
-    }
-
-    fn next_items(&self) -> Option<&dyn NextItems> {
-        Some(self)
-    }
-}
-
-impl NextItems for SasRec {
-    fn in_batch(&self) -> bool {
-        self.catalogue.in_batch()
-    }
-
-    fn loss(&self, pass: &Pass, x: &Inputs, y: &NextTargets<'_>) -> Result<Tensor, Error> {
-        self.catalogue.loss_of_all(&self.states(pass, x), x, y)
     }
 }
