@@ -120,7 +120,9 @@ fn list(options: &ListOptions, global: &Global) -> Result<Verdict, Failure> {
     let mut rows = Vec::new();
     for source in &recipes {
         let recipe = source.parse()?;
-        let target: Vec<String> = recipe.target.at_least.iter().map(|(k, v)| format!("{k} ≥ {v}")).collect();
+        let least = recipe.target.at_least.iter().map(|(k, v)| format!("{k} ≥ {v}"));
+        let most = recipe.target.at_most.iter().map(|(k, v)| format!("{k} ≤ {v}"));
+        let target: Vec<String> = least.chain(most).collect();
         rows.push(vec![source.name.clone(), target.join(", "), recipe.description]);
     }
     output::line(output::table(&["recipe", "target", "what"], &rows).trim_end());
