@@ -2,18 +2,18 @@
 
 use millstream_nn::{Inputs, Params, Pass, Tensor};
 use millstream_schema::{Batch, Encoder, Field, Side};
-use millstream_store::{Rows, Store, TableId};
+use millstream_store::TableId;
 use std::path::Path;
 
 use crate::input::Inference;
 use crate::ranker::Shape;
-use crate::snapshot::{Role, Saved};
+use crate::snapshot::{Role, Saved, StillRows};
 use crate::{Error, Ranker, Retriever, ranker, retriever};
 
 /// Dense weights, rows and fields of one model.
 struct Body {
     params: Params,
-    store: Store,
+    rows: StillRows,
     tables: Vec<TableId>,
     inference: Inference,
 }
@@ -49,7 +49,7 @@ impl Scorer {
         let mut params = Params::with_weights(saved.header.seed, saved.weights()?)?;
         let shape = Shape { fields: encoder.fields(), sides: &sides(encoder), tasks: tasks.len() };
         let model = ranker::build(&saved.header.model, &shape, &mut params)?;
-        Ok(Self { body: Body::new(encoder.fields(), params, saved.store()?)?, model, tasks, shift })
+        Ok(Self { body: Body::new(encoder.fields(), params, saved.still_rows()?)?, model, tasks, shift })
     }
 
     /// Task names, T of them.
@@ -83,7 +83,7 @@ impl Embedder {
         let shape =
             Shape { fields: encoder.fields(), sides: &sides(encoder), tasks: saved.header.tasks.len() };
         let model = retriever::build(&saved.header.model, &shape, &mut params)?;
-        Ok(Self { body: Body::new(encoder.fields(), params, saved.store()?)?, model })
+        Ok(Self { body: Body::new(encoder.fields(), params, saved.still_rows()?)?, model })
     }
 
     /// D.
@@ -114,13 +114,13 @@ impl Embedder {
 }
 
 impl Body {
-    fn new(fields: &[Field], params: Params, store: Store) -> Result<Self, Error> {
+    fn new(fields: &[Field], params: Params, rows: StillRows) -> Result<Self, Error> {
         let missing = params.missing_from_saved();
         if let Some(name) = missing.first() {
             return Err(Error::Corrupt(format!("a saved model lacks its weight `{name}`")));
         }
-        let tables = params.tables().iter().map(|t| store.table(&t.name)).collect::<Result<_, _>>()?;
-        Ok(Self { params, store, tables, inference: Inference::new(fields.into()) })
+        let tables = params.tables().iter().map(|t| rows.table(&t.name)).collect::<Result<_, _>>()?;
+        Ok(Self { params, rows, tables, inference: Inference::new(fields.into()) })
     }
 
     fn infer(
@@ -128,8 +128,7 @@ impl Body {
         batch: &Batch,
         forward: impl Fn(&Pass, &Inputs) -> Tensor + Sync,
     ) -> Result<Vec<f32>, Error> {
-        let pull =
-            |at: usize, keys: &[u64], out: &mut [f32]| Ok(self.store.pull(self.tables[at], keys, out)?);
+        let pull = |at: usize, keys: &[u64], out: &mut [f32]| self.rows.pull(self.tables[at], keys, out);
         self.inference.run(&self.params, batch, pull, forward)
     }
 }

@@ -3,7 +3,7 @@
 use millstream_nn::{Params, Weights};
 use millstream_schema::Field;
 use millstream_store::container::{Container, ContainerWriter};
-use millstream_store::{SHARDS, Store};
+use millstream_store::{MappedStore, Rows, SHARDS, Store, TableId};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::path::Path;
@@ -147,6 +147,19 @@ impl Saved {
         Ok(Store::read_with_shards(&mut reader, &path, shards)?)
     }
 
+    /// The embedding rows, to read only.
+    ///
+    /// # Errors
+    /// As [`MappedStore::open_section`] and [`Saved::store`].
+    pub fn still_rows(&mut self) -> Result<StillRows, Error> {
+        match MappedStore::open_section(self.container.path(), KIND, VERSION, "rows") {
+            Ok(mapped) => Ok(StillRows::Mapped(mapped)),
+            // Written by a version that could not be mapped yet.
+            Err(millstream_store::Error::Input(_)) => self.store().map(StillRows::Loaded),
+            Err(e) => Err(e.into()),
+        }
+    }
+
     /// Whether there is an extra section of this name.
     pub fn has_section(&self, name: &str) -> bool {
         self.container.has(name)
@@ -162,5 +175,39 @@ impl Saved {
             "{}: section `{section}` does not read: {why}",
             self.container.path().display()
         ))
+    }
+}
+
+/// Embedding rows of a model that no longer learns: where they lie in its file, so that what memory they take is the system's to
+/// give and take back, processes share it, and the optimiser's state beside them is never read; or loaded, out of an old file.
+pub enum StillRows {
+    /// In the file.
+    Mapped(MappedStore),
+    /// In memory.
+    Loaded(Store),
+}
+
+impl StillRows {
+    /// The table called `name`.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn table(&self, name: &str) -> Result<TableId, Error> {
+        Ok(match self {
+            Self::Mapped(store) => store.table(name)?,
+            Self::Loaded(store) => store.table(name)?,
+        })
+    }
+
+    /// Weights of `keys`, see [`Rows::pull`].
+    ///
+    /// # Errors
+    /// As [`Rows::pull`].
+    pub fn pull(&self, table: TableId, keys: &[u64], out: &mut [f32]) -> Result<(), Error> {
+        match self {
+            Self::Mapped(store) => store.pull(table, keys, out),
+            Self::Loaded(store) => store.pull(table, keys, out),
+        }
+        .map_err(Error::from)
     }
 }

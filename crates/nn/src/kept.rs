@@ -3,14 +3,23 @@
 use crate::product::Mat;
 use crate::tiles::Panels;
 use std::ops::{Deref, Range};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// The next stamp.
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+fn stamp() -> u64 {
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
 
 /// Values of a weight. Panels that products made of them live as long as the values do not change, so that requests to a model
 /// that no longer learns share them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Kept {
     values: Vec<f32>,
     panels: Mutex<Vec<Chosen>>,
+    stamp: u64,
 }
 
 /// Panels of some columns of a weight `[O, I]`, transposed.
@@ -25,7 +34,13 @@ impl Kept {
     /// The values, to change: whatever was made of them is dropped.
     pub(crate) fn values_mut(&mut self) -> &mut [f32] {
         self.panels.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
+        self.stamp = stamp();
         &mut self.values
+    }
+
+    /// A number that no other values of this process have: as long as it is the same, so are they.
+    pub(crate) fn stamp(&self) -> u64 {
+        self.stamp
     }
 
     /// Panels of the transpose of a weight of `outputs` rows, of its columns `columns` side by side (of all, if there is no
@@ -62,7 +77,7 @@ pub(crate) fn side_by_side(rows: &[f32], width: usize, columns: &[Range<usize>])
 
 impl From<Vec<f32>> for Kept {
     fn from(values: Vec<f32>) -> Self {
-        Self { values, panels: Mutex::default() }
+        Self { values, panels: Mutex::default(), stamp: stamp() }
     }
 }
 
@@ -102,6 +117,16 @@ mod tests {
         let doubled: Vec<f32> = before.iter().map(|v| 2.0 * v).collect();
         assert_eq!(infer(&params), doubled);
         assert_eq!(infer(&copy), before);
+    }
+
+    #[test]
+    fn a_stamp_lasts_as_long_as_the_values() {
+        let mut params = Params::new(1);
+        let w = params.dense("w", &[2], Init::Zeros).unwrap();
+        let before = params.stamp(w);
+        assert_eq!(Pass::new(&params, Mode::Infer, 0).stamp(w), before);
+        params.values_mut(w)[0] = 1.0;
+        assert_ne!(params.stamp(w), before);
     }
 
     #[test]

@@ -349,6 +349,12 @@ impl Params {
         Arc::make_mut(&mut self.slots[id.0].values).values_mut()
     }
 
+    /// A number that changes whenever the weight's values may have: what was made of them is theirs as long as it stays.
+    /// No two weights of a process share one.
+    pub fn stamp(&self, id: ParamId) -> u64 {
+        self.slots[id.0].values.stamp()
+    }
+
     /// All weights and statistics.
     pub fn ids(&self) -> impl Iterator<Item = ParamId> + use<> {
         (0..self.slots.len()).map(ParamId)

@@ -93,6 +93,11 @@ impl Pass {
         tensor
     }
 
+    /// See [`Params::stamp`].
+    pub fn stamp(&self, id: ParamId) -> u64 {
+        self.weights[id.0].1.stamp()
+    }
+
     /// Numbers from outside, to which no gradient flows.
     ///
     /// # Panics

@@ -2,6 +2,7 @@
 
 use millstream_nn::{Init, ParamId, Params, Pass};
 use rayon::prelude::*;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::Error;
 
@@ -129,10 +130,19 @@ impl Layout {
         params.values_mut(self.base)[task] = forest.base as f32;
     }
 
-    /// The forests, as a pass sees them.
-    pub(super) fn in_pass(&self, pass: &Pass) -> Vec<Forest> {
-        let tensors = self.ids().map(|id| pass.param(id));
-        self.read(tensors.each_ref().map(|t| t.data()))
+    /// The forests, as a pass sees them: taken from `read` if that holds them, else left there for the next pass.
+    pub(super) fn in_pass(&self, pass: &Pass, read: &Read) -> Arc<Vec<Forest>> {
+        let stamps = self.ids().map(|id| pass.stamp(id));
+        let mut read = read.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*read {
+            Some((of, forests)) if *of == stamps => forests.clone(),
+            _ => {
+                let tensors = self.ids().map(|id| pass.param(id));
+                let forests = Arc::new(self.read(tensors.each_ref().map(|t| t.data())));
+                *read = Some((stamps, forests.clone()));
+                forests
+            }
+        }
     }
 
     /// The forests among these weights.
@@ -140,11 +150,14 @@ impl Layout {
         self.read(self.ids().map(|id| params.values(id)))
     }
 
-    fn ids(&self) -> [ParamId; 8] {
+    fn ids(&self) -> [ParamId; ARRAYS] {
         [self.feature, self.value, self.left, self.right, self.missing, self.gain, self.used, self.base]
     }
 
-    fn read(&self, [feature, value, left, right, missing, gain, used, base]: [&[f32]; 8]) -> Vec<Forest> {
+    fn read(
+        &self,
+        [feature, value, left, right, missing, gain, used, base]: [&[f32]; ARRAYS],
+    ) -> Vec<Forest> {
         let node = |at: usize| {
             if feature[at] < 0.0 {
                 return Node::leaf(value[at]);
@@ -173,6 +186,15 @@ impl Layout {
         (0..self.tasks).map(forest).collect()
     }
 }
+
+/// Arrays of a [`Layout`].
+const ARRAYS: usize = 8;
+
+/// The forests that a pass last read, with the stamps of the weights they lie in: requests share them.
+#[derive(Debug, Default)]
+pub(super) struct Read(Mutex<Option<Stamped>>);
+
+type Stamped = ([u64; ARRAYS], Arc<Vec<Forest>>);
 
 /// The trees of one task.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -16,7 +16,7 @@ use millstream_nn::{Inputs, Params, Pass, Tensor};
 use serde::Deserialize;
 
 use self::columns::{Columns, Matrix};
-use self::forest::Layout;
+use self::forest::{Layout, Read};
 use self::grow::{Sample, grow};
 use self::objective::{Objective, Truth};
 use crate::ranker::{FitData, Fitted, Ranker, RankerDef, Shape};
@@ -131,6 +131,7 @@ impl Config {
 struct Gbdt {
     columns: Columns,
     layout: Layout,
+    read: Read,
 }
 
 fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Box<dyn Ranker>, Error> {
@@ -140,13 +141,13 @@ fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Bo
     if layout.in_params(params).iter().any(|forest| !forest.is_sound(columns.width())) {
         return Err(Error::Corrupt("the saved trees of `gbdt` point outside themselves".into()));
     }
-    Ok(Box::new(Gbdt { columns, layout }))
+    Ok(Box::new(Gbdt { columns, layout, read: Read::default() }))
 }
 
 impl Ranker for Gbdt {
     fn forward(&self, pass: &Pass, x: &Inputs) -> Tensor {
         let (rows, width) = (self.columns.of_inputs(x), self.columns.width());
-        let forests = self.layout.in_pass(pass);
+        let forests = self.layout.in_pass(pass, &self.read);
         let scores: Vec<Vec<f64>> = forests.iter().map(|forest| forest.scores(&rows, width)).collect();
         let logits =
             (0..x.candidates()).flat_map(|row| scores.iter().map(move |task| task[row] as f32)).collect();
