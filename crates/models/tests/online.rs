@@ -60,9 +60,10 @@ const MIXED: &str = r#"
     transform = "log"
 "#;
 
-const RANKERS: [(&str, &str); 4] = [
+const RANKERS: [(&str, &str); 5] = [
     ("lr", ""),
     ("fm", "embedding = 3"),
+    ("ffm", "embedding = 2\nnormalise = false"),
     ("ffm", "embedding = 4\nnormalise = false"),
     ("ffm", "embedding = 3\nnormalise = true"),
 ];
