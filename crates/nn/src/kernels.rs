@@ -150,10 +150,54 @@ fn slope_of<const K: usize>(x: &[f32], fields: usize, i: usize, g: f32, out: &mu
 
 /// [`ffm`] over rows `[F·K]` that lie apart, one per field. Leaves x̄ `[F, F·K]` in `crossed`, where x̄[j, i] = x[i, j] and
 /// x̄[i, i] = 0: row j of x̄ holds side by side what field j's row meets, for [`ffm_adagrad`] to go through in order.
-pub fn ffm_rows(rows: &[&[f32]], k: usize, crossed: &mut [f32]) -> f32 {
+/// `squares` `[F·K]` then holds Σᵢ x̄[j, i, d]² at j·K + d, for [`ffm_rates`].
+pub fn ffm_rows(rows: &[&[f32]], k: usize, crossed: &mut [f32], squares: &mut [f32]) -> f32 {
     let mut sum = 0.0;
     ffm_cross(rows, k, crossed, &mut sum);
+    ffm_squares(rows, k, squares);
     sum
+}
+
+/// The first half of [`ffm_adagrad_row_wise`] without an L2 penalty, for the rows of all fields at once, so that no root waits for
+/// another: moves their accumulators `a` `[F]` on by the `squares` that [`ffm_rows`] left. `rates` `[F]` are then what
+/// [`ffm_descend`] takes.
+pub fn ffm_rates(a: &mut [f32], squares: &[f32], rates: &mut [f32], g: f32, step: AdaGradStep) {
+    all_rates(a, squares, rates, g, step);
+}
+
+/// The second half, for one field's row: w −= rate x̄.
+pub fn ffm_descend(w: &mut [f32], crossed: &[f32], rate: f32) {
+    descend(w, crossed, rate);
+}
+
+wide! {
+    fn ffm_squares(rows: &[&[f32]], k: usize, squares: &mut [f32]) {
+        squares.fill(0.0);
+        let mut before = vec![0.0; k];
+        for (i, row) in rows.iter().enumerate() {
+            // A row does not meet itself.
+            let own = i * k..(i + 1) * k;
+            before.copy_from_slice(&squares[own.clone()]);
+            squares.iter_mut().zip(*row).for_each(|(s, x)| *s += x * x);
+            squares[own].copy_from_slice(&before);
+        }
+    }
+
+    fn all_rates(a: &mut [f32], squares: &[f32], rates: &mut [f32], g: f32, step: AdaGradStep) {
+        let (width, k) = (squares.len() as f32, squares.len() / a.len().max(1));
+        let share = g * g / width;
+        for (rate, squares) in rates.iter_mut().zip(squares.chunks_exact(k)) {
+            *rate = squares.iter().sum();
+        }
+        for (a, rate) in a.iter_mut().zip(rates) {
+            *a += share * *rate;
+            *rate = g * step.lr / (a.sqrt() + step.eps);
+        }
+    }
+
+    fn descend(w: &mut [f32], crossed: &[f32], rate: f32) {
+        w.iter_mut().zip(crossed).for_each(|(w, x)| *w -= rate * x);
+    }
 }
 
 wide! {
@@ -295,7 +339,11 @@ mod tests {
         for (fields, k) in [(1, 4), (2, 3), (5, 2), (7, 4), (9, 8), (4, 5)] {
             let (x, width) = (numbers(fields * fields * k), fields * k);
             let mut crossed = vec![9.0; x.len()];
-            let sum = ffm_rows(&x.chunks(width).collect::<Vec<_>>(), k, &mut crossed);
+            let mut squares = vec![9.0; width];
+            let sum = ffm_rows(&x.chunks(width).collect::<Vec<_>>(), k, &mut crossed, &mut squares);
+            let plain = AdaGradStep { l2: 0.0, ..step };
+            let (mut halves, mut rates) = (vec![0.5; fields], vec![9.0; fields]);
+            ffm_rates(&mut halves, &squares, &mut rates, 0.7, plain);
             assert!((sum - ffm(&x, fields, k)).abs() < 1e-5);
             for i in 0..fields {
                 let row = &x[i * width..][..width];
@@ -305,6 +353,12 @@ mod tests {
                 ffm_slope(&x, (fields, k), i, 0.7, &mut slope);
                 adagrad(&mut wanted_w, &mut wanted_a, &slope, step);
                 assert_eq!((w, a), (wanted_w, wanted_a));
+                let (mut by_halves, mut whole, mut a) = (row.to_vec(), row.to_vec(), 0.5);
+                let crossed = &crossed[i * width..][..width];
+                ffm_descend(&mut by_halves, crossed, rates[i]);
+                ffm_adagrad_row_wise(&mut whole, &mut a, crossed, 0.7, plain);
+                assert!((halves[i] - a).abs() < 1e-6);
+                assert!(by_halves.iter().zip(&whole).all(|(a, b)| (a - b).abs() < 1e-6));
             }
         }
     }

@@ -110,6 +110,11 @@ struct Factors {
     /// `[N, F]`: the rows that the candidates at hand meet, from `first` on, where they are learned in place.
     places: Vec<Place>,
     first: usize,
+    /// `[D]`, `[F]` and `[F]`, for row-wise steps in place: squares of what the fields' vectors meet, the rows' accumulators, and
+    /// what their gradients are multiplied by.
+    squares: Vec<f32>,
+    accumulators: Vec<f32>,
+    rates: Vec<f32>,
     /// `[D]`: the vector of a key without a row.
     zeros: Vec<f32>,
     /// The rule of pairs that are learned where their rows lie: each field has one row of a table of its own.
@@ -226,8 +231,21 @@ impl Machine {
         let ffm = matches!(pairs, Pairs::Ffm { .. }) && part.is_plain();
         let in_place = if ffm { part.adagrad() } else { None };
         let (total, zeros) = (vec![0.0; dim], vec![0.0; dim]);
-        let places = Vec::new();
-        let factors = Factors { part, pairs, vectors, places, first: 0, zeros, in_place, total, scale: 1.0 };
+        let fields = part.terms.len();
+        let factors = Factors {
+            part,
+            pairs,
+            vectors,
+            places: Vec::new(),
+            first: 0,
+            squares: vec![0.0; dim],
+            accumulators: vec![0.0; fields],
+            rates: vec![0.0; fields],
+            zeros,
+            in_place,
+            total,
+            scale: 1.0,
+        };
         Ok(Self { linear, bias, factors: Some(factors) })
     }
 
@@ -333,13 +351,23 @@ impl Factors {
         let places = self.places[(n - self.first) * fields..][..fields].iter().enumerate();
         let row = |(table, &place): (usize, &Place)| held.row(table, place).get(..width).unwrap_or(zeros);
         let met: Vec<&[f32]> = places.map(row).collect();
-        kernels::ffm_rows(&met, dim, &mut self.vectors)
+        kernels::ffm_rows(&met, dim, &mut self.vectors, &mut self.squares)
     }
 
     /// One step of the rows of candidate `n`, which was predicted just before, where they lie.
-    fn learn_in_place(&self, (n, end): (usize, usize), held: &mut Held<'_, '_>, rule: InPlace, g: f32) {
+    fn learn_in_place(&mut self, (n, end): (usize, usize), held: &mut Held<'_, '_>, rule: InPlace, g: f32) {
         let (fields, width) = (self.part.terms.len(), self.part.dim);
         let places = &self.places[(n - self.first) * fields..];
+        let at_once = match rule {
+            InPlace::Row(step) if step.l2 == 0.0 => Some(step),
+            _ => None,
+        };
+        if let Some(step) = at_once {
+            for (table, (a, &place)) in self.accumulators.iter_mut().zip(places).enumerate() {
+                *a = held.row(table, place).get(width).copied().unwrap_or(0.0);
+            }
+            kernels::ffm_rates(&mut self.accumulators, &self.squares, &mut self.rates, g, step);
+        }
         // While this row is worked on, the next one of its table comes.
         let coming = if n + 1 < end { &places[fields..] } else { places };
         let met = places.iter().zip(coming).zip(self.vectors.chunks_exact(width));
@@ -347,6 +375,10 @@ impl Factors {
             let Some(row) = held.row_mut(table, place, coming) else { continue };
             let (w, a) = row.split_at_mut(width);
             match rule {
+                _ if at_once.is_some() => {
+                    kernels::ffm_descend(w, crossed, self.rates[table]);
+                    a[0] = self.accumulators[table];
+                }
                 InPlace::Each(step) => kernels::ffm_adagrad(w, a, crossed, g, step),
                 InPlace::Row(step) => kernels::ffm_adagrad_row_wise(w, &mut a[0], crossed, g, step),
             }
