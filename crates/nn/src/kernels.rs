@@ -3,6 +3,8 @@
 //! Each is plain code that the compiler vectorises; run them inside [`vectorised`], and it does so for the widest registers
 //! that the processor has. The results are the same bits everywhere.
 
+use crate::chunks::wide;
+
 pub use crate::chunks::vectorised;
 
 /// Lanes of the running sums: one AVX2 register, whatever the processor.
@@ -146,56 +148,155 @@ fn slope_of<const K: usize>(x: &[f32], fields: usize, i: usize, g: f32, out: &mu
     }
 }
 
-/// Puts field `i`'s row `[F·K]` of x into the columns for it of x̄ `[F, F·K]`, where x̄[j, i] = x[i, j] and x̄[i, i] = 0. Row j of x̄
-/// then holds side by side what field j's row meets: [`ffm_crossed`] and [`ffm_adagrad`] go through memory in order.
-#[inline(always)]
-pub fn ffm_cross(row: &[f32], (fields, k): (usize, usize), i: usize, crossed: &mut [f32]) {
-    match k {
-        2 => cross_of::<2>(row, fields, i, crossed),
-        4 => cross_of::<4>(row, fields, i, crossed),
-        8 => cross_of::<8>(row, fields, i, crossed),
-        _ => {
-            for (j, x) in row.chunks_exact(k).enumerate() {
-                crossed[(j * fields + i) * k..][..k].copy_from_slice(x);
-            }
+/// [`ffm`] over rows `[F·K]` that lie apart, one per field. Leaves x̄ `[F, F·K]` in `crossed`, where x̄[j, i] = x[i, j] and
+/// x̄[i, i] = 0: row j of x̄ holds side by side what field j's row meets, for [`ffm_adagrad`] to go through in order.
+/// `squares` `[F·K]` then holds Σᵢ x̄[j, i, d]² at j·K + d, for [`ffm_rates`].
+pub fn ffm_rows(rows: &[&[f32]], k: usize, crossed: &mut [f32], squares: &mut [f32]) -> f32 {
+    let mut sum = 0.0;
+    ffm_cross(rows, k, crossed, &mut sum);
+    ffm_squares(rows, k, squares);
+    sum
+}
+
+/// The first half of [`ffm_adagrad_row_wise`] without an L2 penalty, for the rows of all fields at once, so that no root waits for
+/// another: moves their accumulators `a` `[F]` on by the `squares` that [`ffm_rows`] left. `rates` `[F]` are then what
+/// [`ffm_descend`] takes.
+pub fn ffm_rates(a: &mut [f32], squares: &[f32], rates: &mut [f32], g: f32, step: AdaGradStep) {
+    all_rates(a, squares, rates, g, step);
+}
+
+/// The second half, for one field's row: w −= rate x̄.
+pub fn ffm_descend(w: &mut [f32], crossed: &[f32], rate: f32) {
+    descend(w, crossed, rate);
+}
+
+wide! {
+    fn ffm_squares(rows: &[&[f32]], k: usize, squares: &mut [f32]) {
+        squares.fill(0.0);
+        let mut before = vec![0.0; k];
+        for (i, row) in rows.iter().enumerate() {
+            // A row does not meet itself.
+            let own = i * k..(i + 1) * k;
+            before.copy_from_slice(&squares[own.clone()]);
+            squares.iter_mut().zip(*row).for_each(|(s, x)| *s += x * x);
+            squares[own].copy_from_slice(&before);
         }
     }
-    crossed[(i * fields + i) * k..][..k].fill(0.0);
-}
 
-#[inline(always)]
-fn cross_of<const K: usize>(row: &[f32], fields: usize, i: usize, crossed: &mut [f32]) {
-    let ((row, _), (crossed, _)) = (row.as_chunks::<K>(), crossed.as_chunks_mut::<K>());
-    for (to, from) in crossed[i..].iter_mut().step_by(fields).zip(row) {
-        *to = *from;
+    fn all_rates(a: &mut [f32], squares: &[f32], rates: &mut [f32], g: f32, step: AdaGradStep) {
+        let (width, k) = (squares.len() as f32, squares.len() / a.len().max(1));
+        let share = g * g / width;
+        for (rate, squares) in rates.iter_mut().zip(squares.chunks_exact(k)) {
+            *rate = squares.iter().sum();
+        }
+        for (a, rate) in a.iter_mut().zip(rates) {
+            *a += share * *rate;
+            *rate = g * step.lr / (a.sqrt() + step.eps);
+        }
+    }
+
+    fn descend(w: &mut [f32], crossed: &[f32], rate: f32) {
+        w.iter_mut().zip(crossed).for_each(|(w, x)| *w -= rate * x);
     }
 }
 
-/// Running sums of [`ffm_crossed`]: rows in turn add to one of two, so that one does not wait for the other.
-pub type FfmSums = [[f32; LANES]; 2];
+wide! {
+    fn ffm_cross(rows: &[&[f32]], k: usize, crossed: &mut [f32], sum: &mut f32) {
+        let (fields, width) = (rows.len(), rows.len() * k);
+        match k {
+            2 => cross_of::<2>(rows, crossed),
+            4 => cross_of::<4>(rows, crossed),
+            8 => cross_of::<8>(rows, crossed),
+            _ => {
+                for (i, row) in rows.iter().enumerate() {
+                    for (j, x) in row.chunks_exact(k).enumerate() {
+                        crossed[(j * fields + i) * k..][..k].copy_from_slice(x);
+                    }
+                }
+            }
+        }
+        let mut sums = [[0.0; LANES]; 2];
+        for (i, (row, crossed)) in rows.iter().zip(crossed.chunks_exact_mut(width)).enumerate() {
+            crossed[i * k..][..k].fill(0.0);
+            let part = i * k;
+            add_products(&row[..part], &crossed[..part], &mut sums[i % 2]);
+        }
+        *sum = sums.as_flattened().iter().sum();
+    }
+}
 
-/// Adds field `i`'s part of [`ffm`], Σ_{j<i} ⟨x[i, j], x̄[i, j]⟩, to running sums, from its rows `[F·K]` of x and of x̄ (see
-/// [`ffm_cross`]); the sum over all fields is that of all numbers in them.
+/// Rows that are crossed at once: their numbers for one field then stand side by side.
+const CROSSED: usize = 4;
+
 #[inline(always)]
-pub fn ffm_crossed(row: &[f32], crossed: &[f32], (i, k): (usize, usize), sums: &mut FfmSums) {
-    let sums = &mut sums[i % 2];
-    let (row, rest) = row[..i * k].as_chunks::<LANES>();
-    let (crossed, crossed_rest) = crossed[..i * k].as_chunks::<LANES>();
-    for (a, b) in row.iter().zip(crossed) {
+fn cross_of<const K: usize>(rows: &[&[f32]], crossed: &mut [f32]) {
+    let (fields, (crossed, _)) = (rows.len(), crossed.as_chunks_mut::<K>());
+    let (fours, rest) = rows.as_chunks::<CROSSED>();
+    for (four, at) in fours.iter().zip((0..).step_by(CROSSED)) {
+        let [a, b, c, d] = four.map(|row| row.as_chunks::<K>().0);
+        let from = a.iter().zip(b).zip(c).zip(d);
+        for (to, (((a, b), c), d)) in crossed.chunks_exact_mut(fields).zip(from) {
+            to[at..at + CROSSED].copy_from_slice(&[*a, *b, *c, *d]);
+        }
+    }
+    for (row, at) in rest.iter().zip(fields - rest.len()..) {
+        for (to, x) in crossed.chunks_exact_mut(fields).zip(row.as_chunks::<K>().0) {
+            to[at] = *x;
+        }
+    }
+}
+
+/// Adds a · b to running sums; rows in turn add to one of two, so that one does not wait for the other.
+#[inline(always)]
+fn add_products(a: &[f32], b: &[f32], sums: &mut [f32; LANES]) {
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    for (a, b) in a.iter().zip(b) {
         (0..LANES).for_each(|d| sums[d] += a[d] * b[d]);
     }
-    for (sum, (a, b)) in sums.iter_mut().zip(rest.iter().zip(crossed_rest)) {
+    for (sum, (a, b)) in sums.iter_mut().zip(a_rest.iter().zip(b_rest)) {
         *sum += a * b;
     }
 }
 
-/// [`adagrad`] of a field's row `[F·K]` with its gradient g x̄ (see [`ffm_cross`]).
-#[inline(always)]
+/// [`adagrad`] of a field's row `[F·K]` with its gradient g x̄ (see [`ffm_rows`]).
 pub fn ffm_adagrad(w: &mut [f32], a: &mut [f32], crossed: &[f32], g: f32, step: AdaGradStep) {
-    for ((w, a), &x) in w.iter_mut().zip(a).zip(crossed) {
-        let g = g * x + step.l2 * *w;
-        *a += g * g;
-        *w -= step.lr * g / (a.sqrt() + step.eps);
+    each_adagrad(w, a, crossed, g, step);
+}
+
+wide! {
+    fn each_adagrad(w: &mut [f32], a: &mut [f32], crossed: &[f32], g: f32, step: AdaGradStep) {
+        for ((w, a), &x) in w.iter_mut().zip(a).zip(crossed) {
+            let g = g * x + step.l2 * *w;
+            *a += g * g;
+            *w -= step.lr * g / (a.sqrt() + step.eps);
+        }
+    }
+}
+
+/// As [`ffm_adagrad`] with one accumulator `a` for the whole row: a += mean(g²), w −= lr g / (√a + eps), the mean over all
+/// F·K numbers of the row (row-wise AdaGrad, Gupta et al. 2014, as the embedding store has it). One root and one division a
+/// row, and half the memory.
+pub fn ffm_adagrad_row_wise(w: &mut [f32], a: &mut f32, crossed: &[f32], g: f32, step: AdaGradStep) {
+    row_adagrad(w, a, crossed, g, step);
+}
+
+wide! {
+    fn row_adagrad(w: &mut [f32], a: &mut f32, crossed: &[f32], g: f32, step: AdaGradStep) {
+        let slope = |w: f32, x: f32| g * x + step.l2 * w;
+        let mut sums = [0.0; LANES];
+        let (blocks, rest) = w.as_chunks::<LANES>();
+        let (crosses, crossed_rest) = crossed.as_chunks::<LANES>();
+        for (w, x) in blocks.iter().zip(crosses) {
+            (0..LANES).for_each(|i| sums[i] += slope(w[i], x[i]) * slope(w[i], x[i]));
+        }
+        for ((sum, &w), &x) in sums.iter_mut().zip(rest).zip(crossed_rest) {
+            *sum += slope(w, x) * slope(w, x);
+        }
+        *a += sums.iter().sum::<f32>() / w.len() as f32;
+        let rate = step.lr / (a.sqrt() + step.eps);
+        for (w, &x) in w.iter_mut().zip(crossed) {
+            *w -= rate * slope(*w, x);
+        }
     }
 }
 
@@ -237,14 +338,13 @@ mod tests {
         let step = AdaGradStep { lr: 0.1, eps: 1e-6, l2: 0.01 };
         for (fields, k) in [(1, 4), (2, 3), (5, 2), (7, 4), (9, 8), (4, 5)] {
             let (x, width) = (numbers(fields * fields * k), fields * k);
-            let (mut crossed, mut sums) = (vec![9.0; x.len()], FfmSums::default());
-            for (i, row) in x.chunks(width).enumerate() {
-                ffm_cross(row, (fields, k), i, &mut crossed);
-            }
-            for (i, (row, crossed)) in x.chunks(width).zip(crossed.chunks(width)).enumerate() {
-                ffm_crossed(row, crossed, (i, k), &mut sums);
-            }
-            assert!((sums.as_flattened().iter().sum::<f32>() - ffm(&x, fields, k)).abs() < 1e-5);
+            let mut crossed = vec![9.0; x.len()];
+            let mut squares = vec![9.0; width];
+            let sum = ffm_rows(&x.chunks(width).collect::<Vec<_>>(), k, &mut crossed, &mut squares);
+            let plain = AdaGradStep { l2: 0.0, ..step };
+            let (mut halves, mut rates) = (vec![0.5; fields], vec![9.0; fields]);
+            ffm_rates(&mut halves, &squares, &mut rates, 0.7, plain);
+            assert!((sum - ffm(&x, fields, k)).abs() < 1e-5);
             for i in 0..fields {
                 let row = &x[i * width..][..width];
                 let (mut w, mut a) = (row.to_vec(), vec![0.5; width]);
@@ -253,6 +353,30 @@ mod tests {
                 ffm_slope(&x, (fields, k), i, 0.7, &mut slope);
                 adagrad(&mut wanted_w, &mut wanted_a, &slope, step);
                 assert_eq!((w, a), (wanted_w, wanted_a));
+                let (mut by_halves, mut whole, mut a) = (row.to_vec(), row.to_vec(), 0.5);
+                let crossed = &crossed[i * width..][..width];
+                ffm_descend(&mut by_halves, crossed, rates[i]);
+                ffm_adagrad_row_wise(&mut whole, &mut a, crossed, 0.7, plain);
+                assert!((halves[i] - a).abs() < 1e-6);
+                assert!(by_halves.iter().zip(&whole).all(|(a, b)| (a - b).abs() < 1e-6));
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_wise_step_divides_by_the_root_of_the_mean_square_of_all_gradients_so_far() {
+        let step = AdaGradStep { lr: 0.1, eps: 1e-6, l2: 0.01 };
+        for width in [3, 8, 10, 78] {
+            let (mut w, x, mut a) = (numbers(width), numbers(width + 5)[5..].to_vec(), 0.5f32);
+            let before = w.clone();
+            ffm_adagrad_row_wise(&mut w, &mut a, &x, 0.7, step);
+            let slopes: Vec<f64> =
+                before.iter().zip(&x).map(|(w, x)| 0.7 * f64::from(*x) + 0.01 * f64::from(*w)).collect();
+            let mean = slopes.iter().map(|g| g * g).sum::<f64>() / width as f64;
+            assert!((f64::from(a) - 0.5 - mean).abs() < 1e-6, "{a} {mean}");
+            let rate = 0.1 / ((0.5 + mean).sqrt() + 1e-6);
+            for ((after, before), g) in w.iter().zip(&before).zip(&slopes) {
+                assert!((f64::from(*after) - (f64::from(*before) - rate * g)).abs() < 1e-6);
             }
         }
     }

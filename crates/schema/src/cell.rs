@@ -34,6 +34,13 @@ impl<'a> Category<'a> {
             value => self.numbering.key(value),
         }
     }
+
+    /// As [`key`](Self::key) where that is quick: for a hashed value of four to eight bytes without spaces around it. `None` for
+    /// all other cells, whose key is asked for as usual.
+    #[inline]
+    pub fn quick_key(&self, cell: &[u8]) -> Option<u64> {
+        if is_solid(cell) { self.numbering.short_key(cell) } else { None }
+    }
 }
 
 /// A number to what its transform makes of it.
@@ -115,9 +122,14 @@ impl Encoder {
 /// `str::trim`, quick where there is nothing to trim.
 #[inline]
 fn trim(cell: &str) -> &str {
+    if is_solid(cell.as_bytes()) { cell } else { cell.trim() }
+}
+
+/// Whether a cell begins and ends with an ASCII character that is seen.
+#[inline]
+fn is_solid(cell: &[u8]) -> bool {
     let solid = |b: Option<&u8>| b.is_none_or(|b| (b'!'..=b'~').contains(b));
-    let bytes = cell.as_bytes();
-    if solid(bytes.first()) && solid(bytes.last()) { cell } else { cell.trim() }
+    solid(cell.first()) && solid(cell.last())
 }
 
 /// A whole number of at most 15 digits, which a float holds exactly.
@@ -174,6 +186,26 @@ mod tests {
     fn trimming_is_what_str_trim_does() {
         for cell in ["", "a", " a", "a ", "\u{a0}a", "a\u{3000}", "é", " ", "a b", "\u{7f}"] {
             assert_eq!(trim(cell), cell.trim());
+        }
+    }
+
+    #[test]
+    fn quick_keys_are_the_keys_of_the_published_hash() {
+        let value = "0123456789abcdef\u{e9}\u{e9}";
+        for buckets in [None, Some(1000)] {
+            let numbering = Numbering::Hash(buckets);
+            let rule = Category::new(&numbering, None);
+            for length in 1..=16 {
+                let (cell, spaced) = (&value[..length], format!("{} ", &value[..length]));
+                let hash = xxhash_rust::xxh3::xxh3_64(cell.as_bytes());
+                let key = buckets.map_or(hash, |b| FIRST + hash % b);
+                assert_eq!((rule.key(cell), rule.key(&spaced)), (key, key), "{cell}");
+                let quick = (4..=8).contains(&length).then_some(key);
+                assert_eq!(rule.quick_key(cell.as_bytes()), quick, "{cell}");
+                assert_eq!(rule.quick_key(spaced.as_bytes()), None);
+            }
+            assert_eq!(rule.quick_key(b""), None);
+            assert_eq!(rule.key("\u{e9}\u{e9}"), rule.key(" \u{e9}\u{e9}"));
         }
     }
 

@@ -56,13 +56,28 @@ impl KeyIndex {
         at
     }
 
-    /// Asks for the bucket that `key` leads to.
+    /// Asks for the bucket that `key` leads to, and tells which it is.
     #[inline]
-    pub(crate) fn prefetch(&self, key: u64) {
+    pub(crate) fn prefetch(&self, key: u64) -> usize {
         let at = spread(key) & self.buckets.len().wrapping_sub(1);
         if let Some(bucket) = self.buckets.get(at) {
             prefetch(std::slice::from_ref(bucket));
         }
+        at
+    }
+
+    /// The slot of `key`, looked for from bucket `at` on, as [`prefetch`](Self::prefetch) told it; [`NONE`] where there is none, or where
+    /// the table has grown since.
+    #[inline]
+    pub(crate) fn get_from(&self, mut at: usize, key: u64) -> u32 {
+        let mask = self.buckets.len().wrapping_sub(1);
+        while let Some(bucket) = self.buckets.get(at & mask) {
+            if bucket.key == key || bucket.slot == NONE {
+                return bucket.slot;
+            }
+            at += 1;
+        }
+        NONE
     }
 
     /// The slot of `key`, or [`NONE`].

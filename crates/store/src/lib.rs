@@ -60,4 +60,4 @@ pub use init::RowInit;
 pub use mapped::MappedStore;
 pub use optim::RowOptim;
 pub use store::{Rows, RowsMut, SHARDS, Store, TableId};
-pub use table_mut::TableMut;
+pub use table_mut::{Slots, TableMut};

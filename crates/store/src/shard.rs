@@ -100,10 +100,17 @@ impl Shard {
         self.rows.words_mut()
     }
 
-    /// Asks for what the look-up of a key will read.
+    /// Asks for what the look-up of a key will read; tells [`get_from`](Self::get_from) where it begins.
     #[inline]
-    pub(crate) fn prefetch_key(&self, key: u64) {
-        self.keys.prefetch(key);
+    pub(crate) fn prefetch_key(&self, key: u64) -> usize {
+        self.keys.prefetch(key)
+    }
+
+    /// As [`get`](Self::get) with what [`prefetch_key`](Self::prefetch_key) told; after new keys it may be
+    /// [`NONE`](crate::keys::NONE) for a key with a row.
+    #[inline]
+    pub(crate) fn get_from(&self, at: usize, key: u64) -> u32 {
+        self.keys.get_from(at, key)
     }
 
     /// Asks for the row in `slot`, of which `words` will be used; does nothing for a slot that is not there.

@@ -3,6 +3,7 @@ use crate::error::{Error, Result};
 use crate::exclusive::Place;
 use crate::keys::{NONE, mix};
 use crate::layout::Layout;
+use crate::prefetch::prefetch;
 use crate::rules::Rules;
 use crate::shard::Shard;
 use crate::table::{Clock, Stroke, Table, mean_of_rows, read, rebase, shard_of, write};
@@ -11,6 +12,10 @@ use std::sync::atomic::Ordering;
 
 /// Keys looked up after the buckets of all of them were asked for.
 const BLOCK: usize = 32;
+
+/// Words of a row that is asked for as soon as it is found: a cache line. Wider ones would push each other out before they are
+/// needed.
+const NARROW: usize = 16;
 
 /// One table of an [`Exclusive`](crate::Exclusive).
 #[derive(Debug)]
@@ -28,6 +33,40 @@ pub struct TableMut<'a> {
     word: u32,
     /// Stands in for rows that are not there.
     spare: Vec<f32>,
+}
+
+/// The rows of one table by their number, [`Place::slot`]. By [`TableMut::slots`].
+#[derive(Debug)]
+pub struct Slots<'b> {
+    words: &'b mut [f32],
+    stride: usize,
+    live: usize,
+    word: f32,
+}
+
+impl Slots<'_> {
+    /// A row's weights and state, to read; empty for a slot that no row has.
+    #[inline]
+    pub fn row(&self, slot: u32) -> &[f32] {
+        let at = slot as usize * self.stride;
+        self.words.get(at..at + self.live).unwrap_or(&[])
+    }
+
+    /// A row's weights and state, to change; it counts as touched at the coming step. `None` for a slot that no row has.
+    #[inline]
+    pub fn row_mut(&mut self, slot: u32) -> Option<&mut [f32]> {
+        let at = slot as usize * self.stride;
+        let row = self.words.get_mut(at..at + self.stride)?;
+        let (row, word) = row.split_at_mut(self.live);
+        word[0] = self.word;
+        Some(row)
+    }
+
+    /// Asks for a row some time before it is needed.
+    #[inline]
+    pub fn prefetch(&self, slot: u32) {
+        prefetch(self.row(slot));
+    }
 }
 
 impl<'a> TableMut<'a> {
@@ -52,11 +91,11 @@ impl<'a> TableMut<'a> {
         places.clear();
         places.reserve(keys.len());
         let (rules, word) = (self.rules, self.word);
-        if let [shard] = &mut self.shards[..] {
+        if self.shards.len() == 1 {
             for keys in keys.chunks(BLOCK) {
-                keys.iter().for_each(|&key| shard.prefetch_key(key));
-                let place = |&key| Place { shard: 0, slot: rules.slot(shard, key, word, true) };
-                places.extend(keys.iter().map(place));
+                let mut starts = [0; BLOCK];
+                starts.iter_mut().zip(keys).for_each(|(at, &key)| *at = self.shards[0].prefetch_key(key));
+                self.find_from(keys, &starts, places);
             }
         } else {
             for keys in keys.chunks(BLOCK) {
@@ -71,13 +110,62 @@ impl<'a> TableMut<'a> {
                 }
             }
         }
+        self.find_repeats(keys, places);
+        Ok(())
+    }
+
+    /// Asks some time beforehand for what [`locate_announced`](Self::locate_announced) of the same keys will read; what it must be
+    /// told replaces what is in `starts`. Only tables of one shard know anything to tell.
+    pub fn announce(&self, keys: &[u64], starts: &mut Vec<usize>) {
+        starts.clear();
+        if let [shard] = &self.shards[..] {
+            starts.extend(keys.iter().map(|&key| shard.prefetch_key(key)));
+        }
+    }
+
+    /// As [`locate`](Self::locate), after [`announce`](Self::announce) of the same keys.
+    ///
+    /// # Errors
+    /// As [`locate`](Self::locate).
+    pub fn locate_announced(
+        &mut self,
+        keys: &[u64],
+        starts: &[usize],
+        places: &mut Vec<Place>,
+    ) -> Result<()> {
+        if self.shards.len() != 1 || starts.len() != keys.len() {
+            return self.locate(keys, places);
+        }
+        self.refuse_bf16()?;
+        places.clear();
+        self.find_from(keys, starts, places);
+        self.find_repeats(keys, places);
+        Ok(())
+    }
+
+    /// Appends the places of keys in the only shard, whose look-ups begin at `starts`.
+    #[inline]
+    fn find_from(&mut self, keys: &[u64], starts: &[usize], places: &mut Vec<Place>) {
+        let (rules, word, narrow) = (self.rules, self.word, self.layout.stride() <= NARROW);
+        let [shard] = &mut self.shards[..] else { return };
+        places.extend(keys.iter().zip(starts).map(|(&key, &at)| {
+            let mut slot = shard.get_from(at, key);
+            if slot == NONE {
+                slot = rules.slot(shard, key, word, true);
+            } else if narrow {
+                shard.prefetch_row(slot, NARROW);
+            }
+            Place { shard: 0, slot }
+        }));
+    }
+
+    /// Where the table counts before it admits: a key that was let in at a repeat in this very call has its row at every place.
+    fn find_repeats(&self, keys: &[u64], places: &mut [Place]) {
         if self.rules.config.admission.is_some() {
-            // A key that was let in at a repeat in this very call has its row at every place.
             for (place, &key) in places.iter_mut().zip(keys).filter(|(place, _)| !place.is_some()) {
                 place.slot = self.shards[place.shard as usize].get(key);
             }
         }
-        Ok(())
     }
 
     /// As [`Exclusive::find`](crate::Exclusive::find).
@@ -105,6 +193,18 @@ impl<'a> TableMut<'a> {
         match &mut self.shards[..] {
             [shard] if self.layout.stride() == S && self.layout.dtype == RowType::F32 => {
                 Some((shard.words_mut().as_chunks_mut().0, word))
+            }
+            _ => None,
+        }
+    }
+
+    /// All rows of a table that is one shard, to be had by their slots; `None` when the table has several shards, or bf16 weights.
+    #[inline]
+    pub fn slots(&mut self) -> Option<Slots<'_>> {
+        let (layout, word) = (self.layout, f32::from_bits(self.word));
+        match &mut self.shards[..] {
+            [shard] if layout.dtype == RowType::F32 => {
+                Some(Slots { words: shard.words_mut(), stride: layout.stride(), live: layout.live(), word })
             }
             _ => None,
         }

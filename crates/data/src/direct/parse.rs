@@ -53,24 +53,34 @@ impl<'a> Parser<'a> {
         let text = piece.text.as_str();
         let cut = Cut::new(text.as_bytes(), byte);
         let (mut at, mut start) = (0, 0);
+        let mut rows = Vec::with_capacity(BLOCK);
         for (&next, line) in cut.rows.iter().zip(piece.line..) {
-            let row = Row { text, start, ends: &cut.ends[at..next as usize] };
+            let row = Row { text, start, ends: &cut.ends[at..next as usize], line };
             (at, start) = (next as usize, row.end() + 1);
             if row.ends.len() == self.layout.width() && !row.is_empty() {
-                builder.row(line, |i| row.cell(i))?;
+                rows.push(row);
+                if rows.len() == BLOCK {
+                    builder.rows(&mut rows)?;
+                }
             } else if !self.layout.is_blank(row.line()) {
+                builder.rows(&mut rows)?;
                 self.layout.check_width(row.ends.len(), row.line(), || self.place(line))?;
             }
         }
-        Ok(())
+        builder.rows(&mut rows)
     }
 }
+
+/// Rows whose cells are looked at column by column: few enough that their text stays in the innermost cache.
+const BLOCK: usize = 64;
 
 /// The cells of a line by their ends, the line's own being the last.
 struct Row<'a> {
     text: &'a str,
     start: usize,
     ends: &'a [u32],
+    /// Number of the line.
+    line: u64,
 }
 
 impl<'a> Row<'a> {
@@ -112,6 +122,15 @@ struct Builder<'a> {
     bad: BadValues,
 }
 
+impl Out {
+    fn truncate(&mut self, rows: usize) {
+        match self {
+            Self::Keys(keys) => keys.truncate(rows),
+            Self::Values(values) => values.truncate(rows),
+        }
+    }
+}
+
 impl<'a> Builder<'a> {
     fn new(parser: &'a Parser<'a>, rows: usize) -> Self {
         let column = |rule: &Rule<'_>| match rule {
@@ -127,11 +146,64 @@ impl<'a> Builder<'a> {
         }
     }
 
-    #[inline]
-    fn row<'t>(&mut self, line: u64, cell: impl Fn(usize) -> &'t str) -> Result<(), Error> {
+    /// Takes in rows, column by column: what is done with a cell is then the same many times over, and the processor foresees it. Rows
+    /// with anything to complain about are taken one by one instead.
+    fn rows(&mut self, rows: &mut Vec<Row<'_>>) -> Result<(), Error> {
+        let (groups, labels) = (self.groups.len(), self.labels.len());
+        if !self.quick_rows(rows) {
+            self.groups.truncate(groups);
+            self.labels.truncate(labels);
+            self.columns.iter_mut().for_each(|out| out.truncate(groups));
+            rows.iter().try_for_each(|row| self.row(row.line, |i| row.cell(i)))?;
+        }
+        rows.clear();
+        Ok(())
+    }
+
+    /// As [`rows`](Self::rows); `false` half way through at the first label or number that is bad, or row that is dropped.
+    fn quick_rows(&mut self, rows: &[Row<'_>]) -> bool {
+        let all = |row: &Row<'_>| matches!(self.labels(row.line, |i| row.cell(i)), Ok(true));
+        if !rows.iter().all(all) {
+            return false;
+        }
         let plan = &self.parser.plan;
+        for (field, out) in plan.fields.iter().zip(&mut self.columns) {
+            let cells = rows.iter().map(|row| row.cell(field.at));
+            match (&field.rule, out) {
+                (Rule::Category(rule), Out::Keys(keys)) => {
+                    keys.extend(cells.map(|c| rule.quick_key(c.as_bytes()).unwrap_or_else(|| rule.key(c))));
+                }
+                (Rule::Bucket(rule, small), Out::Keys(keys)) => {
+                    for cell in cells {
+                        let Some(key) = small_bucket(small, cell)
+                            .or_else(|| Some(bucket(rule, small, rule.number(cell).ok()?)))
+                        else {
+                            return false;
+                        };
+                        keys.push(key);
+                    }
+                }
+                (Rule::Value(rule), Out::Values(values)) => {
+                    for cell in cells {
+                        let Ok(x) = rule.number(cell) else { return false };
+                        values.push(rule.value(x.unwrap_or(rule.default())));
+                    }
+                }
+                _ => {}
+            }
+        }
+        let group = |row: &Row<'_>| {
+            plan.group.map_or(millstream_schema::ids::NO_ROW, |at| group_number(row.cell(at)))
+        };
+        self.groups.extend(rows.iter().map(group));
+        true
+    }
+
+    /// Takes in the labels of a row; `false` and nothing for a row that a task drops.
+    #[inline]
+    fn labels<'t>(&mut self, line: u64, cell: impl Fn(usize) -> &'t str) -> Result<bool, Error> {
         let before = self.labels.len();
-        for &(task, at, space) in &plan.tasks {
+        for &(task, at, space) in &self.parser.plan.tasks {
             if !in_space(space, &self.labels[before..]) {
                 self.labels.push(f32::NAN);
                 continue;
@@ -140,10 +212,19 @@ impl<'a> Builder<'a> {
                 Ok(Some(label)) => self.labels.push(label),
                 Ok(None) => {
                     self.labels.truncate(before);
-                    return Ok(());
+                    return Ok(false);
                 }
                 Err(reason) => return Err(self.bad_label(task, line, &reason)),
             }
+        }
+        Ok(true)
+    }
+
+    #[inline]
+    fn row<'t>(&mut self, line: u64, cell: impl Fn(usize) -> &'t str) -> Result<(), Error> {
+        let plan = &self.parser.plan;
+        if !self.labels(line, &cell)? {
+            return Ok(());
         }
         for (field, out) in plan.fields.iter().zip(&mut self.columns) {
             let text = cell(field.at);

@@ -1,8 +1,10 @@
 //! The linear terms of one example at a time: all fields' weights side by side, updated in one sweep.
 
+use std::ops::Range;
+
 use millstream_nn::kernels::{self, AdaGradStep, FtrlStep};
 use millstream_schema::Batch;
-use millstream_store::{RowOptim, TableMut};
+use millstream_store::{Place, RowOptim, TableMut};
 
 use super::rows::{Dense, Located, Part, Source};
 use crate::Error;
@@ -12,11 +14,18 @@ pub(super) struct Linear {
     pub(super) part: Part,
     /// Set when each field has one row of a table of its own and all take the same rule, which is one of those below.
     sweep: Option<Sweep>,
-    /// `[N, F]`: the rows that the batch at hand meets, candidate by candidate; out of bounds for a key without a row.
-    slots: Vec<u32>,
-    /// `[F]` each: weights, first and second numbers of state, gradients.
+    /// `[N, F]`: the rows that the candidates at hand meet, from `first` on.
+    places: Vec<Place>,
+    first: usize,
+    /// `[F]` each, and zeros up to whole registers: weights, first and second numbers of state, gradients.
     rows: [Vec<f32>; 4],
 }
+
+/// Lanes of the widest register in use.
+const LANES: usize = 8;
+
+/// Rows turned from side by side into numbers side by side at once.
+const TURNED: usize = 4;
 
 /// The tables of a linear part for as long as a batch is learned.
 pub(super) enum Lent<'b, 'a> {
@@ -57,28 +66,38 @@ impl<'b, const S: usize> Beside<'b, S> {
         Some(Self { rows, word: last })
     }
 
-    /// The rows in `slots` `[F]`, cut into weights and state; zeros for a key without a row.
+    /// The rows in `places` `[F]`, cut into weights and state; zeros for a key without a row.
     #[inline(always)]
-    fn read(&self, slots: &[u32], [w, first, second]: [&mut [f32]; 3]) {
-        let out = w.iter_mut().zip(first).zip(second);
-        for ((rows, &slot), ((w, a), b)) in self.rows.iter().zip(slots).zip(out) {
-            let row = rows.get(slot as usize).copied().unwrap_or([0.0; S]);
-            *w = row[0];
+    fn read(&self, places: &[Place], [w, first, second]: [&mut [f32]; 3]) {
+        let row = |(rows, slot): (&&mut [[f32; S]], &Place)| {
+            rows.get(slot.slot() as usize).copied().unwrap_or([0.0; S])
+        };
+        let mut cut = |at: usize, row: [f32; S]| {
+            w[at] = row[0];
             if S > 2 {
-                *a = row[1];
+                first[at] = row[1];
             }
             if S > 3 {
-                *b = row[2];
+                second[at] = row[2];
             }
+        };
+        let (tables, last_tables) = self.rows.as_chunks::<TURNED>();
+        let (places, last_places) = places.as_chunks::<TURNED>();
+        for (four, (tables, places)) in tables.iter().zip(places).enumerate() {
+            let rows: [[f32; S]; TURNED] = std::array::from_fn(|i| row((&tables[i], &places[i])));
+            rows.into_iter().enumerate().for_each(|(i, row)| cut(TURNED * four + i, row));
         }
+        let whole = TURNED * tables.len();
+        let last = last_tables.iter().zip(last_places).map(row).enumerate();
+        last.for_each(|(i, row)| cut(whole + i, row));
     }
 
     /// Puts back what [`read`](Self::read) gave.
     #[inline(always)]
-    fn write(&mut self, slots: &[u32], [w, first, second]: [&[f32]; 3]) {
+    fn write(&mut self, places: &[Place], [w, first, second]: [&[f32]; 3]) {
         let from = w.iter().zip(first).zip(second);
-        for ((rows, &slot), ((w, a), b)) in self.rows.iter_mut().zip(slots).zip(from) {
-            let Some(to) = rows.get_mut(slot as usize) else { continue };
+        for ((rows, slot), ((w, a), b)) in self.rows.iter_mut().zip(places).zip(from) {
+            let Some(to) = rows.get_mut(slot.slot() as usize) else { continue };
             let mut row = [self.word; S];
             row[0] = *w;
             if S > 2 {
@@ -94,14 +113,14 @@ impl<'b, const S: usize> Beside<'b, S> {
 
 impl Linear {
     pub(super) fn new(part: Part) -> Self {
-        let rows = [(); 4].map(|()| vec![0.0; part.terms.len()]);
-        Self { sweep: sweep(&part), part, slots: Vec::new(), rows }
+        let rows = [(); 4].map(|()| vec![0.0; part.terms.len().next_multiple_of(LANES)]);
+        Self { sweep: sweep(&part), part, places: Vec::new(), first: 0, rows }
     }
 
-    /// Takes up a batch whose rows were found.
+    /// Takes up candidates of a batch whose rows were found.
     pub(super) fn lend<'b, 'a>(
         &mut self,
-        batch: &Batch,
+        (batch, range): (&Batch, Range<usize>),
         tables: &mut [Option<&'b mut TableMut<'a>>],
     ) -> Result<Lent<'b, 'a>, Error> {
         let mut own = self.part.take(tables)?;
@@ -112,7 +131,8 @@ impl Linear {
             None => None,
         };
         if width.is_some() {
-            self.line_up(batch);
+            self.first = range.start;
+            self.part.line_up(batch, range, &mut self.places);
         }
         let lent = match width {
             Some(2) => Beside::new(own).map(Lent::Two),
@@ -121,18 +141,6 @@ impl Linear {
             None => Some(Lent::Tables(own)),
         };
         lent.ok_or_else(|| Error::Corrupt("the rows of a table changed their size".into()))
-    }
-
-    /// Puts the slots of each candidate side by side.
-    fn line_up(&mut self, batch: &Batch) {
-        let (n, fields) = (batch.candidates(), self.part.terms.len());
-        self.slots.resize(n * fields, 0);
-        for (f, term) in self.part.terms.iter().enumerate() {
-            if let Source::Table(from) = &term.source {
-                let to = self.slots[f..].iter_mut().step_by(fields);
-                to.enumerate().for_each(|(n, slot)| *slot = from.places[term.row(batch, n)].slot());
-            }
-        }
     }
 
     /// Σ w x of candidate `n`.
@@ -144,18 +152,19 @@ impl Linear {
         dense: &Dense<'_>,
     ) -> f32 {
         let [w, first, second, _] = &mut self.rows;
-        let fields = w.len();
-        let slots = || &self.slots[n * fields..][..fields];
-        match lent {
-            Lent::Two(rows) => rows.read(slots(), [w, first, second]),
-            Lent::Three(rows) => rows.read(slots(), [w, first, second]),
-            Lent::Four(rows) => rows.read(slots(), [w, first, second]),
-            Lent::Tables(tables) => {
-                self.part.gather((batch, n), (tables, dense.params), w);
-                return kernels::sum(w);
+        let fields = self.part.terms.len();
+        let places = || &self.places[(n - self.first) * fields..][..fields];
+        kernels::vectorised(|| {
+            match lent {
+                Lent::Two(rows) => rows.read(places(), [w, first, second]),
+                Lent::Three(rows) => rows.read(places(), [w, first, second]),
+                Lent::Four(rows) => rows.read(places(), [w, first, second]),
+                Lent::Tables(tables) => {
+                    self.part.gather((batch, n), (tables, dense.params), &mut w[..fields]);
+                }
             }
-        }
-        kernels::vectorised(|| kernels::sum(w))
+            kernels::sum(w)
+        })
     }
 
     /// Learns candidate `n`, which was predicted just before; `g` is the gradient of its logit.
@@ -175,16 +184,19 @@ impl Linear {
             (None, _) => return,
         };
         let [w, first, second, grads] = &mut self.rows;
-        grads.fill(g);
-        kernels::vectorised(|| sweep.apply(w, (first, second), grads, dense.scale));
-        let fields = w.len();
-        let slots = &self.slots[n * fields..][..fields];
-        match lent {
-            Lent::Two(rows) => rows.write(slots, [w, first, second]),
-            Lent::Three(rows) => rows.write(slots, [w, first, second]),
-            Lent::Four(rows) => rows.write(slots, [w, first, second]),
-            Lent::Tables(_) => {}
-        }
+        let fields = self.part.terms.len();
+        // Behind them all is zero, and stays so: no rule moves a weight of zero that has no gradient.
+        grads[..fields].fill(g);
+        let places = &self.places[(n - self.first) * fields..][..fields];
+        kernels::vectorised(|| {
+            sweep.apply(w, (first, second), grads, dense.scale);
+            match lent {
+                Lent::Two(rows) => rows.write(places, [w, first, second]),
+                Lent::Three(rows) => rows.write(places, [w, first, second]),
+                Lent::Four(rows) => rows.write(places, [w, first, second]),
+                Lent::Tables(_) => {}
+            }
+        });
     }
 }
 

@@ -1,12 +1,14 @@
 //! Linear terms with or without pairs of fields: what `lr`, `fm` and `ffm` have in common.
 
-use millstream_nn::kernels::{self, AdaGradStep, FfmSums};
+use std::ops::Range;
+
+use millstream_nn::kernels;
 use millstream_nn::{ParamId, Params};
 use millstream_schema::{Batch, Column, Field, Rows};
-use millstream_store::{Store, TableMut};
+use millstream_store::{Place, Slots, Store, TableMut};
 
 use super::linear::{Lent, Linear};
-use super::rows::{Dense, Part, Term, locate};
+use super::rows::{Dense, InPlace, Part, block, locate};
 use super::{Live, Progressive};
 use crate::ranker::{Shape, of_task};
 use crate::{Error, ModelConfig};
@@ -62,8 +64,41 @@ struct Machine {
 /// The tables of a machine for as long as a batch is learned.
 struct Lending<'b, 'a> {
     linear: Lent<'b, 'a>,
-    /// In the order in which the part names them.
-    factors: Vec<&'b mut TableMut<'a>>,
+    factors: Held<'b, 'a>,
+}
+
+/// The tables of vectors, in the order in which the part names them.
+enum Held<'b, 'a> {
+    /// Row by row.
+    Tables(Vec<&'b mut TableMut<'a>>),
+    /// The rows of each field's own table, which are learned in place.
+    Slots(Vec<Slots<'b>>),
+}
+
+impl Held<'_, '_> {
+    /// A row to read, by its table and its place; empty without one.
+    #[inline]
+    fn row(&self, table: usize, place: Place) -> &[f32] {
+        match self {
+            Self::Slots(rows) => rows[table].row(place.slot()),
+            Self::Tables(tables) => tables[table].peek(place),
+        }
+    }
+
+    /// A row to change, by its table and its place. Asks for the row at another place of the same table first.
+    #[inline]
+    fn row_mut(&mut self, table: usize, place: Place, coming: Place) -> Option<&mut [f32]> {
+        match self {
+            Self::Slots(rows) => {
+                rows[table].prefetch(coming.slot());
+                rows[table].row_mut(place.slot())
+            }
+            Self::Tables(tables) => {
+                tables[table].prefetch(coming);
+                place.is_some().then(|| tables[table].row(place))
+            }
+        }
+    }
 }
 
 /// Vectors and their pairs.
@@ -72,15 +107,26 @@ struct Factors {
     pairs: Pairs,
     /// `[F, D]`: the fields' vectors; where they are learned in place, those that each of them meets.
     vectors: Vec<f32>,
+    /// `[N, F]`: the rows that the candidates at hand meet, from `first` on, where they are learned in place.
+    places: Vec<Place>,
+    first: usize,
+    /// `[D]`, `[F]` and `[F]`, for row-wise steps in place: squares of what the fields' vectors meet, the rows' accumulators, and
+    /// what their gradients are multiplied by.
+    squares: Vec<f32>,
+    accumulators: Vec<f32>,
+    rates: Vec<f32>,
     /// `[D]`: the vector of a key without a row.
     zeros: Vec<f32>,
     /// The rule of pairs that are learned where their rows lie: each field has one row of a table of its own.
-    in_place: Option<AdaGradStep>,
+    in_place: Option<InPlace>,
     /// `[D]`: their sum.
     total: Vec<f32>,
     /// What pairs are multiplied by.
     scale: f32,
 }
+
+/// A batch, the candidate at hand, and how many there are of those whose rows were found.
+type At<'a> = (&'a Batch, usize, usize);
 
 /// Fields and chosen places; dense weights and rows.
 type Weights<'a> = ((&'a [Field], &'a [usize]), (&'a Params, &'a Store));
@@ -90,13 +136,26 @@ impl Progressive for Machines {
         self.check(batch)?;
         let scale = live.store.learning_rate();
         let mut rows = live.store.exclusive();
-        locate(self.machines.iter_mut().flat_map(Machine::parts).collect(), batch, rows.tables())?;
         let mut dense = Dense { params: live.params, optimiser: live.optimiser, scale };
-        let mut tables: Vec<_> = rows.tables().iter_mut().map(Some).collect();
-        let lent = self.machines.iter_mut().map(|machine| machine.lend(batch, &mut tables));
-        let mut lent: Vec<Lending<'_, '_>> = lent.collect::<Result<_, _>>()?;
-        for n in 0..batch.candidates() {
-            self.row((batch, n), &mut lent, &mut dense, logits)?;
+        let (n, block) = (batch.candidates(), block(self.machines.iter().flat_map(Machine::parts), batch));
+        for from in (0..n).step_by(block) {
+            let range = from..(from + block).min(n);
+            let parts = self.machines.iter_mut().flat_map(Machine::parts_mut);
+            match block < n {
+                true => {
+                    for part in parts {
+                        part.locate(batch, range.clone(), rows.tables())?;
+                    }
+                }
+                false => locate(parts.collect(), batch, rows.tables())?,
+            }
+            let mut tables: Vec<_> = rows.tables().iter_mut().map(Some).collect();
+            let lent = self.machines.iter_mut();
+            let lent = lent.map(|machine| machine.lend((batch, range.clone()), &mut tables));
+            let mut lent: Vec<Lending<'_, '_>> = lent.collect::<Result<_, _>>()?;
+            for n in range.clone() {
+                self.row((batch, n, range.end), &mut lent, &mut dense, logits)?;
+            }
         }
         rows.step();
         Ok(())
@@ -104,10 +163,10 @@ impl Progressive for Machines {
 }
 
 impl Machines {
-    /// Predicts and learns candidate `n`.
+    /// Predicts and learns candidate `n`, of those up to `end` whose rows were found.
     fn row(
         &mut self,
-        (batch, n): (&Batch, usize),
+        (batch, n, end): At<'_>,
         lent: &mut [Lending<'_, '_>],
         dense: &mut Dense<'_>,
         logits: &mut Vec<f32>,
@@ -115,7 +174,7 @@ impl Machines {
         let (tasks, weight) = (self.machines.len(), batch.weights.get(n).copied().unwrap_or(1.0));
         self.steps.clear();
         for (task, (machine, lent)) in self.machines.iter_mut().zip(&mut *lent).enumerate() {
-            let z = machine.predict((batch, n), lent, dense);
+            let z = machine.predict((batch, n, end), lent, dense);
             if !z.is_finite() {
                 return Err(Error::Diverged(format!(
                     "learning diverged: the logit of a row is {z}; lower the learning rate of the rows"
@@ -128,7 +187,7 @@ impl Machines {
         // A row outside of a task's space has no label, and so no slope.
         let slopes = self.machines.iter_mut().zip(lent).zip(&self.steps).filter(|(_, g)| !g.is_nan());
         for ((machine, lent), &g) in slopes {
-            machine.learn((batch, n), lent, dense, g);
+            machine.learn((batch, n, end), lent, dense, g);
         }
         Ok(())
     }
@@ -172,34 +231,52 @@ impl Machine {
         let ffm = matches!(pairs, Pairs::Ffm { .. }) && part.is_plain();
         let in_place = if ffm { part.adagrad() } else { None };
         let (total, zeros) = (vec![0.0; dim], vec![0.0; dim]);
-        let factors = Factors { part, pairs, vectors, zeros, in_place, total, scale: 1.0 };
+        let fields = part.terms.len();
+        let factors = Factors {
+            part,
+            pairs,
+            vectors,
+            places: Vec::new(),
+            first: 0,
+            squares: vec![0.0; dim],
+            accumulators: vec![0.0; fields],
+            rates: vec![0.0; fields],
+            zeros,
+            in_place,
+            total,
+            scale: 1.0,
+        };
         Ok(Self { linear, bias, factors: Some(factors) })
     }
 
-    fn parts(&mut self) -> impl Iterator<Item = &mut Part> {
+    fn parts(&self) -> impl Iterator<Item = &Part> {
+        std::iter::once(&self.linear.part).chain(self.factors.as_ref().map(|f| &f.part))
+    }
+
+    fn parts_mut(&mut self) -> impl Iterator<Item = &mut Part> {
         std::iter::once(&mut self.linear.part).chain(self.factors.as_mut().map(|f| &mut f.part))
     }
 
-    /// Takes up a batch whose rows were found.
+    /// Takes up candidates of a batch whose rows were found.
     fn lend<'b, 'a>(
         &mut self,
-        batch: &Batch,
+        at: (&Batch, Range<usize>),
         tables: &mut [Option<&'b mut TableMut<'a>>],
     ) -> Result<Lending<'b, 'a>, Error> {
-        let linear = self.linear.lend(batch, tables)?;
-        let factors = self.factors.as_ref().map(|f| f.part.take(tables)).transpose()?.unwrap_or_default();
-        Ok(Lending { linear, factors })
+        let linear = self.linear.lend(at.clone(), tables)?;
+        let factors = self.factors.as_mut().map(|f| f.lend(at, tables)).transpose()?;
+        Ok(Lending { linear, factors: factors.unwrap_or(Held::Tables(Vec::new())) })
     }
 
-    fn predict(&mut self, at: (&Batch, usize), lent: &Lending<'_, '_>, dense: &Dense<'_>) -> f32 {
+    fn predict(&mut self, at: At<'_>, lent: &Lending<'_, '_>, dense: &Dense<'_>) -> f32 {
         let bias = dense.params.values(self.bias)[0];
-        let linear = bias + self.linear.predict(at, &lent.linear, dense);
+        let linear = bias + self.linear.predict((at.0, at.1), &lent.linear, dense);
         linear + self.factors.as_mut().map_or(0.0, |f| f.predict(at, &lent.factors, dense))
     }
 
-    fn learn(&mut self, at: (&Batch, usize), lent: &mut Lending<'_, '_>, dense: &mut Dense<'_>, g: f32) {
+    fn learn(&mut self, at: At<'_>, lent: &mut Lending<'_, '_>, dense: &mut Dense<'_>, g: f32) {
         dense.optimiser.step_one(dense.params, self.bias, &[g]);
-        self.linear.learn(at, &mut lent.linear, dense, g);
+        self.linear.learn((at.0, at.1), &mut lent.linear, dense, g);
         if let Some(factors) = &mut self.factors {
             factors.learn(at, &mut lent.factors, dense, g);
         }
@@ -207,21 +284,35 @@ impl Machine {
 }
 
 impl Factors {
-    fn predict(
+    /// Takes up candidates of a batch whose rows were found.
+    fn lend<'b, 'a>(
         &mut self,
-        (batch, n): (&Batch, usize),
-        tables: &[&mut TableMut<'_>],
-        dense: &Dense<'_>,
-    ) -> f32 {
+        (batch, range): (&Batch, Range<usize>),
+        tables: &mut [Option<&'b mut TableMut<'a>>],
+    ) -> Result<Held<'b, 'a>, Error> {
+        let mut own = self.part.take(tables)?;
+        if self.in_place.is_none() {
+            return Ok(Held::Tables(own));
+        }
+        self.first = range.start;
+        self.part.line_up(batch, range, &mut self.places);
+        Ok(match own.iter_mut().all(|table| table.slots().is_some()) {
+            true => Held::Slots(own.into_iter().filter_map(TableMut::slots).collect()),
+            false => Held::Tables(own),
+        })
+    }
+
+    fn predict(&mut self, (batch, n, end): At<'_>, held: &Held<'_, '_>, dense: &Dense<'_>) -> f32 {
         let fields = self.part.terms.len();
-        if let Pairs::Ffm { dim, normalise } = self.pairs {
+        if let Pairs::Ffm { normalise, dim } = self.pairs {
             let square = if normalise { self.part.square(batch, n) } else { 1.0 };
             self.scale = if square > 0.0 { 1.0 / square } else { 0.0 };
             if self.in_place.is_some() {
-                return self.scale * self.predict_in_place((batch, n), tables, dim);
+                return self.scale * self.meet(n, held, dim);
             }
         }
-        if n + 1 < batch.candidates() {
+        let Held::Tables(tables) = held else { return 0.0 };
+        if n + 1 < end {
             self.part.prefetch((batch, n + 1), tables);
         }
         self.part.gather((batch, n), (tables, dense.params), &mut self.vectors);
@@ -233,72 +324,63 @@ impl Factors {
         }
     }
 
-    fn learn(
-        &mut self,
-        at: (&Batch, usize),
-        tables: &mut [&mut TableMut<'_>],
-        dense: &mut Dense<'_>,
-        g: f32,
-    ) {
+    fn learn(&mut self, (batch, n, end): At<'_>, held: &mut Held<'_, '_>, dense: &mut Dense<'_>, g: f32) {
+        if let Some(rule) = self.in_place {
+            return self.learn_in_place((n, end), held, rule.scaled(dense.scale), g * self.scale);
+        }
+        let Held::Tables(tables) = held else { return };
         let (vectors, total, fields) = (&self.vectors, &self.total, self.part.terms.len());
         let width = total.len();
-        match (self.pairs, self.in_place) {
-            (Pairs::None, _) => {}
-            (Pairs::Fm { .. }, _) => self.part.learn(at, tables, dense, |f, out| {
+        match self.pairs {
+            Pairs::None => {}
+            Pairs::Fm { .. } => self.part.learn((batch, n), tables, dense, |f, out| {
                 kernels::fm_slope(&vectors[f * width..][..width], total, g, out);
             }),
-            (Pairs::Ffm { .. }, Some(step)) => {
-                let step = AdaGradStep { lr: step.lr * dense.scale, ..step };
-                self.learn_in_place(at, tables, step, g * self.scale);
-            }
-            (Pairs::Ffm { dim, .. }, None) => {
+            Pairs::Ffm { dim, .. } => {
                 let g = g * self.scale;
-                self.part.learn(at, tables, dense, |f, out| {
+                self.part.learn((batch, n), tables, dense, |f, out| {
                     kernels::vectorised(|| kernels::ffm_slope(vectors, (fields, dim), f, g, out));
                 });
             }
         }
     }
 
-    /// Σ_{i<j} ⟨x[i, j], x[j, i]⟩, where rows lie; leaves in `vectors` what each of them meets.
-    fn predict_in_place(
-        &mut self,
-        (batch, n): (&Batch, usize),
-        tables: &[&mut TableMut<'_>],
-        dim: usize,
-    ) -> f32 {
-        let (fields, width) = (self.part.terms.len(), self.part.dim);
-        let (terms, crossed, zeros) = (&self.part.terms, &mut self.vectors, &self.zeros);
-        let row = |term: &Term| term.peek((batch, n), tables).get(..width).unwrap_or(zeros);
-        kernels::vectorised(|| {
-            let mut sums = FfmSums::default();
-            for (i, term) in terms.iter().enumerate() {
-                kernels::ffm_cross(row(term), (fields, dim), i, crossed);
-            }
-            for (i, (term, crossed)) in terms.iter().zip(crossed.chunks_exact(width)).enumerate() {
-                kernels::ffm_crossed(row(term), crossed, (i, dim), &mut sums);
-            }
-            sums.as_flattened().iter().sum()
-        })
+    /// Σ_{i<j} ⟨x[i, j], x[j, i]⟩ of candidate `n`, where rows lie; leaves in `vectors` what each of them meets.
+    fn meet(&mut self, n: usize, held: &Held<'_, '_>, dim: usize) -> f32 {
+        let (fields, width, zeros) = (self.part.terms.len(), self.part.dim, &self.zeros);
+        let places = self.places[(n - self.first) * fields..][..fields].iter().enumerate();
+        let row = |(table, &place): (usize, &Place)| held.row(table, place).get(..width).unwrap_or(zeros);
+        let met: Vec<&[f32]> = places.map(row).collect();
+        kernels::ffm_rows(&met, dim, &mut self.vectors, &mut self.squares)
     }
 
     /// One step of the rows of candidate `n`, which was predicted just before, where they lie.
-    fn learn_in_place(
-        &mut self,
-        (batch, n): (&Batch, usize),
-        tables: &mut [&mut TableMut<'_>],
-        step: AdaGradStep,
-        g: f32,
-    ) {
-        let (more, width) = (n + 1 < batch.candidates(), self.part.dim);
-        for (term, crossed) in self.part.terms.iter().zip(self.vectors.chunks_exact(width)) {
-            if more {
-                // While this row is worked on, the next one of its table comes.
-                term.prefetch((batch, n + 1), tables);
+    fn learn_in_place(&mut self, (n, end): (usize, usize), held: &mut Held<'_, '_>, rule: InPlace, g: f32) {
+        let (fields, width) = (self.part.terms.len(), self.part.dim);
+        let places = &self.places[(n - self.first) * fields..];
+        let at_once = match rule {
+            InPlace::Row(step) if step.l2 == 0.0 => Some(step),
+            _ => None,
+        };
+        if let Some(step) = at_once {
+            for (table, (a, &place)) in self.accumulators.iter_mut().zip(places).enumerate() {
+                *a = held.row(table, place).get(width).copied().unwrap_or(0.0);
             }
-            if let Some(row) = term.row_mut((batch, n), tables) {
-                let (w, a) = row.split_at_mut(width);
-                kernels::vectorised(|| kernels::ffm_adagrad(w, a, crossed, g, step));
+            kernels::ffm_rates(&mut self.accumulators, &self.squares, &mut self.rates, g, step);
+        }
+        // While this row is worked on, the next one of its table comes.
+        let coming = if n + 1 < end { &places[fields..] } else { places };
+        let met = places.iter().zip(coming).zip(self.vectors.chunks_exact(width));
+        for (table, ((&place, &coming), crossed)) in met.enumerate() {
+            let Some(row) = held.row_mut(table, place, coming) else { continue };
+            let (w, a) = row.split_at_mut(width);
+            match rule {
+                _ if at_once.is_some() => {
+                    kernels::ffm_descend(w, crossed, self.rates[table]);
+                    a[0] = self.accumulators[table];
+                }
+                InPlace::Each(step) => kernels::ffm_adagrad(w, a, crossed, g, step),
+                InPlace::Row(step) => kernels::ffm_adagrad_row_wise(w, &mut a[0], crossed, g, step),
             }
         }
     }

@@ -1,5 +1,7 @@
 //! The rows that one example takes from tables of one width, and the numbers it has instead of rows.
 
+use std::ops::Range;
+
 use millstream_nn::kernels::{self, AdaGradStep};
 use millstream_nn::{Optimiser, ParamId, Params};
 use millstream_schema::{Batch, Column, Field, Pool, Rows, Shape};
@@ -16,6 +18,8 @@ pub(super) struct Part {
     tables: Vec<usize>,
     /// Whether an example may meet a row twice: by lists, or by fields that share a table.
     repeats: bool,
+    /// Where look-ups in one table and in the next begin.
+    starts: [Vec<usize>; 2],
 }
 
 /// One field of a part.
@@ -34,12 +38,36 @@ pub(super) enum Source {
     Numbers(ParamId),
 }
 
-/// A table, by its place among those of the part, and the places of the batch's keys there.
+/// A table, by its place among those of the part, and the places there of the keys at hand.
 pub(super) struct Located {
     pub(super) table: usize,
     pub(super) optim: RowOptim,
     pub(super) l2: f32,
-    pub(super) places: Vec<Place>,
+    /// Whether every key has a row.
+    admits: bool,
+    /// Of the keys from `first` on.
+    places: Vec<Place>,
+    first: usize,
+}
+
+/// The rule of rows that are learned where they lie.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum InPlace {
+    /// Element-wise AdaGrad.
+    Each(AdaGradStep),
+    /// Row-wise AdaGrad.
+    Row(AdaGradStep),
+}
+
+impl InPlace {
+    /// The rule with its learning rate times `scale`.
+    pub(super) fn scaled(self, scale: f32) -> Self {
+        let scaled = |step: AdaGradStep| AdaGradStep { lr: step.lr * scale, ..step };
+        match self {
+            Self::Each(step) => Self::Each(scaled(step)),
+            Self::Row(step) => Self::Row(scaled(step)),
+        }
+    }
 }
 
 /// What is changed while learning, beside the rows.
@@ -67,7 +95,7 @@ impl Part {
         let terms: Vec<Term> = chosen.iter().map(&mut term).collect::<Result<_, Error>>()?;
         let lists = chosen.iter().any(|&at| fields[at].shape == Shape::Keys);
         let shared = tables.len() < terms.iter().filter_map(Term::table).count();
-        Ok(Self { dim, terms, tables, repeats: lists || shared })
+        Ok(Self { dim, terms, tables, repeats: lists || shared, starts: Default::default() })
     }
 
     /// Takes the part's tables out of those of the store; no other part has them.
@@ -96,11 +124,11 @@ impl Part {
         for (term, out) in self.terms.iter().zip(out.chunks_exact_mut(self.dim)) {
             let at = term.row(batch, n);
             match (&term.source, &batch.columns[term.field]) {
-                (Source::Table(from), Column::Key(_)) => copy(tables[from.table], from.places[at], out),
+                (Source::Table(from), Column::Key(_)) => copy(tables[from.table], from.place(at), out),
                 (Source::Table(from), Column::Keys { .. }) => {
                     out.fill(0.0);
                     for (e, x) in term.bag(batch, at) {
-                        let row = tables[from.table].peek(from.places[e]);
+                        let row = tables[from.table].peek(from.place(e));
                         out.iter_mut().zip(row).for_each(|(o, w)| *o += x * w);
                     }
                 }
@@ -116,13 +144,17 @@ impl Part {
         }
     }
 
-    /// The one rule of all tables, if it is element-wise AdaGrad.
-    pub(super) fn adagrad(&self) -> Option<AdaGradStep> {
-        let step = |term: &Term| match &term.source {
-            Source::Table(Located { optim: RowOptim::AdaGrad { lr, eps, .. }, l2, .. }) => {
-                Some(AdaGradStep { lr: *lr, eps: *eps, l2: *l2 })
+    /// The one rule of all tables, if it is AdaGrad.
+    pub(super) fn adagrad(&self) -> Option<InPlace> {
+        let step = |term: &Term| {
+            let Source::Table(Located { optim, l2, .. }) = &term.source else { return None };
+            match *optim {
+                RowOptim::AdaGrad { lr, eps, .. } => Some(InPlace::Each(AdaGradStep { lr, eps, l2: *l2 })),
+                RowOptim::AdaGradRowWise { lr, eps, .. } => {
+                    Some(InPlace::Row(AdaGradStep { lr, eps, l2: *l2 }))
+                }
+                _ => None,
             }
-            _ => None,
         };
         let first = step(self.terms.first()?)?;
         self.terms.iter().all(|term| step(term) == Some(first)).then_some(first)
@@ -150,12 +182,12 @@ impl Part {
             slope(f, &mut grad);
             match (&term.source, &batch.columns[term.field]) {
                 (Source::Table(from), Column::Key(_)) if !self.repeats => {
-                    from.update(tables[from.table], from.places[at], &grad, dense.scale);
+                    from.update(tables[from.table], from.place(at), &grad, dense.scale);
                 }
-                (Source::Table(from), Column::Key(_)) => add(&mut sums, from, from.places[at], (1.0, &grad)),
+                (Source::Table(from), Column::Key(_)) => add(&mut sums, from, from.place(at), (1.0, &grad)),
                 (Source::Table(from), Column::Keys { .. }) => {
                     for (e, x) in term.bag(batch, at) {
-                        add(&mut sums, from, from.places[e], (x, &grad));
+                        add(&mut sums, from, from.place(e), (x, &grad));
                     }
                 }
                 (Source::Numbers(id), Column::Dense { width, values }) => {
@@ -168,6 +200,57 @@ impl Part {
         }
         for sum in sums {
             sum.from.update(tables[sum.from.table], sum.place, &sum.grad, dense.scale);
+        }
+    }
+
+    /// Whether the rows of some candidates may be found before those of the others, with the same result: each field has one key per
+    /// candidate, and every key a row.
+    pub(super) fn can_be_cut(&self, batch: &Batch) -> bool {
+        self.terms.iter().all(|term| match (&term.source, &batch.columns[term.field]) {
+            (Source::Table(from), Column::Key(keys)) => from.admits && keys.len() == batch.candidates(),
+            (source, _) => matches!(source, Source::Numbers(_)),
+        })
+    }
+
+    /// Finds the rows of some candidates of a batch that [`can_be_cut`](Self::can_be_cut), whose requests are its candidates. While
+    /// those in one table are looked up, what will be read in the next one comes.
+    pub(super) fn locate(
+        &mut self,
+        batch: &Batch,
+        range: Range<usize>,
+        tables: &mut [TableMut<'_>],
+    ) -> Result<(), Error> {
+        let keys_of = |term: &Term| match &batch.columns[term.field] {
+            Column::Key(keys) => &keys[range.clone()],
+            _ => &[][..],
+        };
+        let Self { terms, tables: own, starts: [now, next], .. } = self;
+        for at in 0..terms.len() {
+            if at == 0 {
+                announce(&terms[at], keys_of(&terms[at]), (tables, own), now);
+            }
+            if let Some(term) = terms.get(at + 1) {
+                announce(term, keys_of(term), (tables, own), next);
+            }
+            let keys = keys_of(&terms[at]);
+            if let Source::Table(to) = &mut terms[at].source {
+                to.first = range.start;
+                tables[own[to.table]].locate_announced(keys, now, &mut to.places)?;
+            }
+            std::mem::swap(now, next);
+        }
+        Ok(())
+    }
+
+    /// Puts the places of candidates side by side, `[N, F]`, where each field has one key; none for a field without a table.
+    pub(super) fn line_up(&self, batch: &Batch, range: Range<usize>, places: &mut Vec<Place>) {
+        let fields = self.terms.len();
+        places.resize(range.len() * fields, Place::NONE);
+        for (f, term) in self.terms.iter().enumerate() {
+            if let Source::Table(from) = &term.source {
+                let to = places[f..].iter_mut().step_by(fields);
+                to.zip(range.clone()).for_each(|(place, n)| *place = from.place(term.row(batch, n)));
+            }
         }
     }
 
@@ -204,32 +287,11 @@ impl Term {
         }
     }
 
-    /// The row of a field with one key for candidate `n`, to read; empty without one.
-    #[inline]
-    pub(super) fn peek<'t>(&self, (batch, n): (&Batch, usize), tables: &'t [&mut TableMut<'_>]) -> &'t [f32] {
-        match &self.source {
-            Source::Table(from) => tables[from.table].peek(from.places[self.row(batch, n)]),
-            Source::Numbers(_) => &[],
-        }
-    }
-
-    /// As [`peek`](Self::peek), to change it.
-    #[inline]
-    pub(super) fn row_mut<'t>(
-        &self,
-        (batch, n): (&Batch, usize),
-        tables: &'t mut [&mut TableMut<'_>],
-    ) -> Option<&'t mut [f32]> {
-        let Source::Table(from) = &self.source else { return None };
-        let place = from.places[self.row(batch, n)];
-        place.is_some().then(|| tables[from.table].row(place))
-    }
-
     /// Asks for the row of a field with one key for candidate `n`.
     #[inline]
     pub(super) fn prefetch(&self, (batch, n): (&Batch, usize), tables: &[&mut TableMut<'_>]) {
         if let (Source::Table(from), Column::Key(_)) = (&self.source, &batch.columns[self.field]) {
-            tables[from.table].prefetch(from.places[self.row(batch, n)]);
+            tables[from.table].prefetch(from.place(self.row(batch, n)));
         }
     }
 
@@ -254,6 +316,12 @@ impl Term {
 }
 
 impl Located {
+    /// Where the row of key number `at` of the batch lies.
+    #[inline]
+    pub(super) fn place(&self, at: usize) -> Place {
+        self.places[at - self.first]
+    }
+
     /// One step of a row under its table's rule.
     #[inline(always)]
     fn update(&self, table: &mut TableMut<'_>, place: Place, grad: &[f32], scale: f32) {
@@ -270,6 +338,20 @@ impl Located {
 
 /// Below so many keys of a batch threads cost more than they bring.
 const PARALLEL: usize = 4096;
+
+/// Candidates of a batch whose rows are found, then learned, before those of the next: few enough that what was found is still in
+/// the processor's caches.
+const BLOCK: usize = 64;
+
+/// Candidates whose rows are found at once. Of two threads the other is busy with the batches to come; more find the rows of a
+/// whole batch side by side.
+pub(super) fn block<'p>(mut parts: impl Iterator<Item = &'p Part>, batch: &Batch) -> usize {
+    let n = batch.candidates();
+    let one = |(at, &request): (usize, &u32)| request as usize == at;
+    let alone = batch.requests == n && batch.candidate_request.iter().enumerate().all(one);
+    let cut = alone && rayon::current_num_threads() <= 2 && parts.all(|part| part.can_be_cut(batch));
+    if cut { BLOCK } else { n.max(1) }
+}
 
 /// What is to be found in one table.
 struct Search<'s, 't> {
@@ -291,6 +373,7 @@ pub(super) fn locate(parts: Vec<&mut Part>, batch: &Batch, tables: &mut [TableMu
                 Column::Dense { .. } => &[],
             };
             count += keys.len();
+            to.first = 0;
             searches[part.tables[to.table]].wanted.push((keys, &mut to.places));
         }
     }
@@ -304,6 +387,14 @@ pub(super) fn locate(parts: Vec<&mut Part>, batch: &Batch, tables: &mut [TableMu
         true => searches.par_iter_mut().try_for_each(one)?,
     }
     Ok(())
+}
+
+/// Asks for what the look-ups of a field's keys will read.
+fn announce(term: &Term, keys: &[u64], (tables, own): (&[TableMut<'_>], &[usize]), starts: &mut Vec<usize>) {
+    match &term.source {
+        Source::Table(to) => tables[own[to.table]].announce(keys, starts),
+        Source::Numbers(_) => starts.clear(),
+    }
 }
 
 #[inline(always)]
@@ -351,7 +442,8 @@ fn source(
             if table == tables.len() {
                 tables.push(place);
             }
-            Ok(Source::Table(Located { table, optim: config.optim, l2: config.l2, places: Vec::new() }))
+            let (optim, l2, admits) = (config.optim, config.l2, config.admission.is_none());
+            Ok(Source::Table(Located { table, optim, l2, admits, places: Vec::new(), first: 0 }))
         }
         _ => Err(Error::Corrupt(format!("table `{name}` is not {dim} wide"))),
     }
