@@ -82,7 +82,8 @@ impl Chain {
         let prepared = Prepared::open(&dir.prepared())?;
         let records = Arc::new(Records::open(&dir.records())?);
         let embedder = Arc::new(Embedder::open(&dir.retriever().join(BEST), &prepared.encoder)?);
-        let scorer = Arc::new(Scorer::open(&dir.ranker().join(BEST), &prepared.encoder)?);
+        let scorer = Scorer::open(&dir.ranker().join(BEST), &prepared.encoder)?;
+        let scorer = Arc::new(scorer.with_precision(config.rank.precision));
         let vectors = Arc::new(index(&prepared, &embedder)?);
         let item_cf = measure::count_item_cf(&prepared, &ItemCfConfig::default(), history)?;
         let popularity = popularity(&prepared, &records, config.catalogue.segment.as_deref(), history)?;

@@ -1,17 +1,18 @@
 //! Candidates scored per second by DCN-v2 (39 fields × 16, 3 full cross layers beside 400-400-400) for requests of 500
 //! candidates, in process: keys looked up, rows pulled, network run, request fields computed once.
 //!
-//! `cargo run --release -p millstream-models --example score_speed -- DIR SECONDS`
+//! `cargo run --release -p millstream-models --example score_speed -- DIR SECONDS [f32|i16]`
 //!
 //! DIR holds `ids.bin` u32 `[Q·500, F]` (key per field; the first fields are the request's) and `sizes.bin` u32 (rows per field, with a
 //! last number saying how many fields are the request's). Written there for comparison with other engines: `weights.bin` f32
 //! (dense weights in the order of `weights.txt`, which names them), `rows.bin` f32 (each field's rows in order) and `scores.bin`
-//! (logits of the first request). The last line is JSON.
+//! (logits of the first request; of f32 whatever the precision). The last line is JSON; `cpu_us` is CPU time per candidate of the scoring
+//! alone, `apart` the greatest difference of the first request's logits from those of f32, `spread` the standard deviation of the latter.
 
 use millstream_models::input::Inference;
 use millstream_models::ranker::{self, Shape};
 use millstream_models::{ModelConfig, Ranker};
-use millstream_nn::Params;
+use millstream_nn::{Params, Precision};
 use millstream_schema::{Batch, Column, Field, Pool, Rows as Whose, Shape as Kind, Side};
 use millstream_store::{RowInit, Rows, RowsMut, Store, TableConfig, TableId};
 use std::path::Path;
@@ -117,32 +118,59 @@ impl Server {
     }
 }
 
+/// CPU seconds of this process so far; 0 where the system does not tell.
+fn cpu_seconds() -> f64 {
+    let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace();
+    // The 14th and 15th field of the file: user and system time in hundredths of a second.
+    fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+}
+
+/// Greatest difference, and standard deviation of the former.
+fn difference(exact: &[f32], other: &[f32]) -> (f64, f64) {
+    let n = exact.len() as f64;
+    let apart = exact.iter().zip(other).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
+    let mean = exact.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
+    (apart, (exact.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / n).sqrt())
+}
+
 #[allow(clippy::print_stdout)]
 fn main() -> Fallible<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [dir, seconds] = &args[..] else { return Err("expected: DIR SECONDS".into()) };
+    let (dir, seconds, precision) = match &args[..] {
+        [dir, seconds] => (dir, seconds, Precision::F32),
+        [dir, seconds, name] if name == "f32" => (dir, seconds, Precision::F32),
+        [dir, seconds, name] if name == "i16" => (dir, seconds, Precision::I16),
+        _ => return Err("expected: DIR SECONDS [f32|i16]".into()),
+    };
     let (dir, limit) = (Path::new(dir), Duration::from_secs_f64(seconds.parse()?));
     let mut sizes = words(&dir.join("sizes.bin"))?;
     let shared = sizes.pop().ok_or("sizes.bin is empty")? as usize;
     let fields = fields(&sizes, shared);
     let requests = requests(&words(&dir.join("ids.bin"))?, &fields);
-    let server = Server::new(fields, &sizes)?;
+    let mut server = Server::new(fields, &sizes)?;
     server.write(dir, &sizes)?;
-    write(&dir.join("scores.bin"), &server.score(&requests[0])?)?;
-    let (begin, mut times) = (Instant::now(), Vec::new());
+    let exact = server.score(&requests[0])?;
+    write(&dir.join("scores.bin"), &exact)?;
+    server.params.set_precision(precision);
+    let (apart, spread) = difference(&exact, &server.score(&requests[0])?);
+    let (begin, cpu, mut times) = (Instant::now(), cpu_seconds(), Vec::new());
     while begin.elapsed() < limit || times.len() < 3 {
         let start = Instant::now();
         let scores = server.score(&requests[times.len() % requests.len()])?;
         times.push(start.elapsed().as_secs_f64());
         assert_eq!(scores.len(), CANDIDATES);
     }
+    let cpu_us = 1e6 * (cpu_seconds() - cpu) / (times.len() * CANDIDATES) as f64;
     times.sort_by(f64::total_cmp);
     let (middle, late) = (times[times.len() / 2], times[times.len() * 99 / 100]);
     println!(
-        "{{\"candidates_s\": {:.0}, \"median_ms\": {:.3}, \"p99_ms\": {:.3}, \"requests\": {}}}",
+        "{{\"candidates_s\": {:.0}, \"median_ms\": {:.3}, \"p99_ms\": {:.3}, \"best_ms\": {:.3}, \"requests\": {}, \
+         \"cpu_us\": {cpu_us:.2}, \"apart\": {apart:e}, \"spread\": {spread:e}}}",
         CANDIDATES as f64 / middle,
         1e3 * middle,
         1e3 * late,
+        1e3 * times[0],
         times.len()
     );
     Ok(())

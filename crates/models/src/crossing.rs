@@ -1,6 +1,6 @@
 //! What the deep and cross networks share: which fields are crossed, and where the tower stands.
 
-use millstream_nn::{Inputs, Linear, Params, Pass, Tensor};
+use millstream_nn::{CrossMixture, CrossNet, Inputs, Linear, Params, Pass, Tensor, VectorCross};
 use serde::Deserialize;
 
 use crate::neural::{Fields, Neural, Tower, places_among};
@@ -15,6 +15,39 @@ pub(crate) enum Structure {
     Stacked,
     /// Beside the cross network; the two are joined before the head.
     Parallel,
+}
+
+/// A cross network.
+pub(crate) trait Crosses: Send + Sync {
+    /// `[N, W]` → `[N, W]`.
+    fn forward(&self, pass: &Pass, x0: &Tensor) -> Tensor;
+
+    /// As `forward` followed by `[N, W]` · `[T, W]`ᵀ → `[N, T]`, where that is cheaper.
+    fn forward_by_head(&self, _pass: &Pass, _x0: &Tensor, _head: &Tensor) -> Option<Tensor> {
+        None
+    }
+}
+
+impl Crosses for CrossNet {
+    fn forward(&self, pass: &Pass, x0: &Tensor) -> Tensor {
+        self.forward(pass, x0)
+    }
+
+    fn forward_by_head(&self, pass: &Pass, x0: &Tensor, head: &Tensor) -> Option<Tensor> {
+        self.forward_by_head(pass, x0, head)
+    }
+}
+
+impl Crosses for CrossMixture {
+    fn forward(&self, pass: &Pass, x0: &Tensor) -> Tensor {
+        self.forward(pass, x0)
+    }
+}
+
+impl Crosses for VectorCross {
+    fn forward(&self, pass: &Pass, x0: &Tensor) -> Tensor {
+        self.forward(pass, x0)
+    }
 }
 
 /// All of a deep and cross network but the crossing itself.
@@ -63,17 +96,32 @@ impl Crossing {
         self.width
     }
 
-    /// Logits `[N, T]`; `cross` is the cross network, `[N, W]` → `[N, W]`.
-    pub fn forward(&self, pass: &Pass, x: &Inputs, cross: impl Fn(&Tensor) -> Tensor) -> Tensor {
+    /// Logits `[N, T]`.
+    pub fn forward(&self, pass: &Pass, x: &Inputs, cross: &dyn Crosses) -> Tensor {
         let v = self.fields.forward(pass, x); // [N, F, D]
         let all = v.flatten(); // [N, F·D]
         let x0 = self.crossed.as_ref().map_or_else(|| all.clone(), |(c, _)| v.pick_middle(c).flatten());
-        let crossed = cross(&x0); // [N, W]
         let h = match self.structure {
-            Structure::Parallel => Tensor::concat(&[&crossed, &self.tower.forward(pass, x, &all)]), // [N, W + H]
-            Structure::Stacked => self.tower.forward(pass, x, &self.with_rest(&v, crossed)),        // [N, H]
+            Structure::Parallel => {
+                let tower = self.tower.forward(pass, x, &all); // [N, H]
+                if let Some(share) = self.by_head(pass, &x0, cross) {
+                    return self.head.forward_columns(pass, &tower, self.width).add(&share); // [N, T]
+                }
+                Tensor::concat(&[&cross.forward(pass, &x0), &tower]) // [N, W + H]
+            }
+            Structure::Stacked => {
+                self.tower.forward(pass, x, &self.with_rest(&v, cross.forward(pass, &x0))) // [N, H]
+            }
         };
         self.head.forward(pass, &h) // [N, T]
+    }
+
+    /// What the head makes of a cross network beside the tower `[N, T]`, without bias; in inference, where that is cheaper.
+    fn by_head(&self, pass: &Pass, x0: &Tensor, cross: &dyn Crosses) -> Option<Tensor> {
+        if pass.is_training() {
+            return None;
+        }
+        cross.forward_by_head(pass, x0, &self.head.columns(pass, 0, self.width))
     }
 
     /// `[N, F·D]`: the crossed columns, then those of the fields that were not crossed.

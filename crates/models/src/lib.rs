@@ -19,6 +19,7 @@ pub mod snapshot;
 
 pub use config::ModelConfig;
 pub use error::Error;
+pub use millstream_nn::Precision;
 pub use ranker::{RANKERS, Ranker, RankerDef};
 pub use retriever::{RETRIEVERS, Retriever, RetrieverDef};
 pub use serving::{Embedder, Scorer};

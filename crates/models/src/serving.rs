@@ -1,6 +1,6 @@
 //! Models ready to answer: dense weights, rows and the network, and nothing that trains.
 
-use millstream_nn::{Inputs, Params, Pass, Tensor};
+use millstream_nn::{Inputs, Params, Pass, Precision, Tensor};
 use millstream_schema::{Batch, Encoder, Field, Side};
 use millstream_store::TableId;
 use std::path::Path;
@@ -50,6 +50,12 @@ impl Scorer {
         let shape = Shape { fields: encoder.fields(), sides: &sides(encoder), tasks: tasks.len() };
         let model = ranker::build(&saved.header.model, &shape, &mut params)?;
         Ok(Self { body: Body::new(encoder.fields(), params, saved.still_rows()?)?, model, tasks, shift })
+    }
+
+    /// The same scorer multiplying by the ranker's weights in this precision; [`Precision::F32`] unless chosen otherwise.
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.body.params.set_precision(precision);
+        self
     }
 
     /// Task names, T of them.

@@ -7,7 +7,7 @@ use millstream_models::ranker::{self, FitData, Labels, Shape};
 use millstream_models::retriever::{self, Targets};
 use millstream_models::snapshot::{self, Header, Role};
 use millstream_models::{
-    Embedder, ModelConfig, RANKERS, RETRIEVERS, Ranker, Retriever, RetrieverDef, Scorer, serving,
+    Embedder, ModelConfig, Precision, RANKERS, RETRIEVERS, Ranker, Retriever, RetrieverDef, Scorer, serving,
 };
 use millstream_nn::{DenseOptim, Inputs, Mode, Optimiser, Params, Pass, Tensor};
 use millstream_schema::examples::Action;
@@ -427,6 +427,73 @@ fn saved_and_reopened_rankers_score_bit_for_bit_alike() {
             Embedder::open(&path, bench.assembler.encoder()).is_err(),
             "{name}: a ranker is no retriever"
         );
+    }
+}
+
+/// Probability that a positive stands above a negative, and log-loss, of logits.
+fn auc_and_log_loss(logits: &[f32], labels: &[f32]) -> (f64, f64) {
+    let (mut above, mut pairs, mut loss) = (0.0, 0.0, 0.0);
+    for (z, y) in logits.iter().zip(labels) {
+        let sign = if *y > 0.5 { -1.0 } else { 1.0 };
+        loss += (sign * f64::from(*z)).exp().ln_1p() / labels.len() as f64;
+        for other in logits.iter().zip(labels).filter(|other| *y > 0.5 && *other.1 < 0.5).map(|other| other.0)
+        {
+            pairs += 1.0;
+            above += if z > other { 1.0 } else { f64::from(u8::from(z == other)) / 2.0 };
+        }
+    }
+    (above / pairs, loss)
+}
+
+/// What a user makes of an item, with some noise.
+fn taste(x: &mut Examples, seed: usize) {
+    for c in 0..x.candidates() {
+        let (user, item) = (x.request_user[x.candidate_request[c] as usize], x.candidate_item[c]);
+        let noise = (c * 7919 + seed * 31) % 10 == 0;
+        x.labels[c] = f32::from(u8::from(((user * 5 + item * 3) % 7 < 3) != noise));
+    }
+}
+
+#[test]
+fn sixteen_bits_score_as_f32_does_nearly() {
+    let dir = tempfile::tempdir().unwrap();
+    for options in ["structure = \"parallel\"", "structure = \"stacked\"", "batch_norm = true"] {
+        let mut cfg = ModelConfig::named("dcn_v2");
+        let sizes = "embedding = 16\nhidden = [64, 32]\ninit_std = 0.1\n";
+        cfg.options.extend(format!("{sizes}{options}").parse::<toml::Table>().unwrap());
+        let mut bench = Bench::<dyn Ranker>::new(cfg, &|c, s, p| ranker::build(c, s, p).unwrap());
+        let mut seen = examples(bench.assembler.encoder(), 40, 10, 1);
+        taste(&mut seen, 1);
+        let batch = bench.assembler.batch(&seen).unwrap();
+        let mut optimiser = Optimiser::new(DenseOptim::adam(0.01));
+        for _ in 0..25 {
+            bench.step(&batch, &mut optimiser, |model, pass, x| {
+                model.loss(&model.forward(pass, x), &Labels { values: &batch.labels, weights: &[] })
+            });
+        }
+        let mut fresh = examples(bench.assembler.encoder(), 20, 50, 2);
+        taste(&mut fresh, 2);
+        let exact = logits(&bench, &fresh);
+        bench.params.set_precision(Precision::I16);
+        let fixed = logits(&bench, &fresh);
+        let path = dir.path().join("a.model");
+        bench.save(&path, Role::Ranker);
+        let batch = bench.assembler.batch(&fresh).unwrap();
+        let scorer = Scorer::open(&path, bench.assembler.encoder()).unwrap().with_precision(Precision::I16);
+        let served: Vec<f32> = fixed.iter().map(|z| 1.0 / (1.0 + (-z).exp())).collect();
+        assert_eq!(scorer.score(&batch).unwrap(), served, "{options}");
+        let n = exact.len() as f32;
+        let off = exact.iter().zip(&fixed).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let mean = exact.iter().sum::<f32>() / n;
+        let spread = (exact.iter().map(|z| (z - mean).powi(2)).sum::<f32>() / n).sqrt();
+        let (a, b) = (auc_and_log_loss(&exact, &batch.labels), auc_and_log_loss(&fixed, &batch.labels));
+        println!(
+            "{options}: logits {off:.1e} apart, spread {spread:.2}; AUC {:.6} and {:.6}; log-loss {:.6} and {:.6}",
+            a.0, b.0, a.1, b.1
+        );
+        assert!(a.0 > 0.75, "{options}: AUC {}", a.0);
+        assert!(off > 0.0 && off < 2e-3 * spread, "{options}: {off} of {spread}");
+        assert!((a.0 - b.0).abs() < 1e-3 && (a.1 - b.1).abs() < 1e-3 * a.1, "{options}: {a:?} and {b:?}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! A weight as the parameters keep it: its values, and what products have copied of them for reuse.
 
+use crate::fixed::FixedPanels;
 use crate::product::Mat;
 use crate::tiles::Panels;
 use std::ops::{Deref, Range};
@@ -18,22 +19,71 @@ fn stamp() -> u64 {
 #[derive(Debug)]
 pub(crate) struct Kept {
     values: Vec<f32>,
-    panels: Mutex<Vec<Chosen>>,
+    made: Mutex<Made>,
     stamp: u64,
 }
 
-/// Panels of some columns of a weight `[O, I]`, transposed.
+/// What was made of a weight's values.
+#[derive(Debug, Default)]
+struct Made {
+    panels: Vec<Chosen<Panels>>,
+    fixed: Vec<Chosen<FixedPanels>>,
+}
+
+/// Panels of the transpose of a part of a weight `[O, I]`.
 #[derive(Debug)]
-struct Chosen {
+struct Chosen<P> {
     outputs: usize,
+    rows: Vec<Range<usize>>,
     columns: Vec<Range<usize>>,
-    panels: Arc<Panels>,
+    panels: Arc<P>,
+}
+
+/// Some rows and columns of a weight `[O, I]`, side by side; all of them where there is no range.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Choice<'a> {
+    pub(crate) rows: &'a [Range<usize>],
+    pub(crate) columns: &'a [Range<usize>],
+}
+
+impl Choice<'_> {
+    /// Whether it is all of the weight.
+    fn is_all(&self) -> bool {
+        self.rows.is_empty() && self.columns.is_empty()
+    }
+
+    /// Sizes of the part of a weight `[outputs, inputs]`.
+    pub(crate) fn sizes(&self, outputs: usize, inputs: usize) -> (usize, usize) {
+        let of = |ranges: &[Range<usize>], all: usize| match ranges {
+            [] => all,
+            ranges => ranges.iter().map(ExactSizeIterator::len).sum(),
+        };
+        (of(self.rows, outputs), of(self.columns, inputs))
+    }
+
+    /// What `then` makes of the part of a weight `[outputs, ..]`.
+    pub(crate) fn part<T>(&self, values: &[f32], outputs: usize, then: impl FnOnce(Mat<'_>) -> T) -> T {
+        let width = values.len() / outputs;
+        if self.is_all() {
+            return then(Mat::new(values, outputs, width));
+        }
+        let (o, i) = self.sizes(outputs, width);
+        let chosen = match self.rows {
+            [] => side_by_side(values, width, self.columns),
+            rows => {
+                let rows = rows.iter().map(|r| &values[r.start * width..r.end * width]);
+                let columns = if self.columns.is_empty() { &[0..width][..] } else { self.columns };
+                rows.flat_map(|rows| side_by_side(rows, width, columns)).collect()
+            }
+        };
+        then(Mat::new(&chosen, o, i))
+    }
 }
 
 impl Kept {
     /// The values, to change: whatever was made of them is dropped.
     pub(crate) fn values_mut(&mut self) -> &mut [f32] {
-        self.panels.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
+        *self.made.get_mut().unwrap_or_else(PoisonError::into_inner) = Made::default();
         self.stamp = stamp();
         &mut self.values
     }
@@ -43,30 +93,39 @@ impl Kept {
         self.stamp
     }
 
-    /// Panels of the transpose of a weight of `outputs` rows, of its columns `columns` side by side (of all, if there is no
-    /// range); made when asked for the first time, on this thread:
+    /// Panels of the transpose of a part of a weight of `outputs` rows; made when asked for the first time, on this thread:
     /// another one may wait for them.
-    pub(crate) fn panels(&self, outputs: usize, columns: &[Range<usize>]) -> Arc<Panels> {
-        let mut made = self.panels.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = made.iter().find(|c| (c.outputs, &c.columns[..]) == (outputs, columns)) {
+    pub(crate) fn panels(&self, outputs: usize, choice: Choice<'_>) -> Arc<Panels> {
+        let made = &mut self.made.lock().unwrap_or_else(PoisonError::into_inner).panels;
+        self.find(made, (outputs, choice), |part| Panels::of(part.t()))
+    }
+
+    /// As [`Kept::panels`], in fixed point.
+    pub(crate) fn fixed(&self, outputs: usize, choice: Choice<'_>) -> Arc<FixedPanels> {
+        let made = &mut self.made.lock().unwrap_or_else(PoisonError::into_inner).fixed;
+        self.find(made, (outputs, choice), FixedPanels::of_transpose)
+    }
+
+    fn find<P>(
+        &self,
+        made: &mut Vec<Chosen<P>>,
+        (outputs, choice): (usize, Choice<'_>),
+        make: impl FnOnce(Mat<'_>) -> P,
+    ) -> Arc<P> {
+        let same =
+            |c: &&Chosen<P>| (c.outputs, Choice { rows: &c.rows, columns: &c.columns }) == (outputs, choice);
+        if let Some(found) = made.iter().find(same) {
             return found.panels.clone();
         }
-        let width = self.values.len() / outputs;
-        let panels = match columns {
-            [] => Panels::of(Mat::new(&self.values, outputs, width).t()),
-            _ => {
-                let chosen = side_by_side(&self.values, width, columns);
-                Panels::of(Mat::new(&chosen, outputs, chosen.len() / outputs).t())
-            }
-        };
-        let panels = Arc::new(panels);
-        made.push(Chosen { outputs, columns: columns.to_vec(), panels: panels.clone() });
+        let panels = Arc::new(choice.part(&self.values, outputs, make));
+        let (rows, columns) = (choice.rows.to_vec(), choice.columns.to_vec());
+        made.push(Chosen { outputs, rows, columns, panels: panels.clone() });
         panels
     }
 }
 
 /// The columns of rows of `width`, side by side.
-pub(crate) fn side_by_side(rows: &[f32], width: usize, columns: &[Range<usize>]) -> Vec<f32> {
+fn side_by_side(rows: &[f32], width: usize, columns: &[Range<usize>]) -> Vec<f32> {
     let wanted: usize = columns.iter().map(ExactSizeIterator::len).sum();
     let mut out = Vec::with_capacity(rows.len() / width * wanted);
     for row in rows.chunks_exact(width) {
@@ -77,7 +136,7 @@ pub(crate) fn side_by_side(rows: &[f32], width: usize, columns: &[Range<usize>])
 
 impl From<Vec<f32>> for Kept {
     fn from(values: Vec<f32>) -> Self {
-        Self { values, panels: Mutex::default(), stamp: stamp() }
+        Self { values, made: Mutex::default(), stamp: stamp() }
     }
 }
 
@@ -138,9 +197,21 @@ mod tests {
     #[test]
     fn panels_are_made_once_per_choice_of_columns() {
         let kept: Kept = (0..48 * 64).map(|v| v as f32).collect::<Vec<_>>().into();
-        let (all, some) = (kept.panels(48, &[]), kept.panels(48, &[0..20, 30..64]));
-        assert!(Arc::ptr_eq(&all, &kept.panels(48, &[])) && !Arc::ptr_eq(&all, &some));
-        assert!(Arc::ptr_eq(&some, &kept.panels(48, &[0..20, 30..64])));
-        assert_eq!(kept.clone().panels.lock().unwrap().len(), 0);
+        let part = Choice { columns: &[0..20, 30..64], ..Choice::default() };
+        let (all, some) = (kept.panels(48, Choice::default()), kept.panels(48, part));
+        assert!(Arc::ptr_eq(&all, &kept.panels(48, Choice::default())) && !Arc::ptr_eq(&all, &some));
+        assert!(Arc::ptr_eq(&some, &kept.panels(48, part)));
+        assert_eq!(kept.clone().made.lock().unwrap().panels.len(), 0);
+    }
+
+    #[test]
+    fn a_part_is_its_rows_and_columns_side_by_side() {
+        let values: Vec<f32> = (0..12).map(|v| v as f32).collect();
+        let part = |rows: &[Range<usize>], columns: &[Range<usize>]| {
+            Choice { rows, columns }.part(&values, 3, |m| (m.rows, m.cols, m.data.to_vec()))
+        };
+        assert_eq!(part(&[0..1, 2..3], &[]), (2, 4, vec![0.0, 1.0, 2.0, 3.0, 8.0, 9.0, 10.0, 11.0]));
+        assert_eq!(part(&[1..2], &[0..1, 3..4]), (1, 2, vec![4.0, 7.0]));
+        assert_eq!(part(&[], &[]), (3, 4, values.clone()));
     }
 }

@@ -29,6 +29,7 @@ mod buffer;
 mod chunks;
 mod error;
 pub mod fgm;
+mod fixed;
 #[doc(hidden)]
 pub mod gradcheck;
 mod init;
@@ -65,7 +66,7 @@ pub use optim::{
     AdaGrad, Adam, AdamW, DenseOptim, Ftrl, LookAhead, Moments, OptimState, Optimiser, RAdam, RmsProp, Sgd,
 };
 pub use pairs::Pairs;
-pub use params::{ParamId, Params, TableId, TableSpec, Weight, Weights};
+pub use params::{ParamId, Params, Precision, TableId, TableSpec, Weight, Weights};
 pub use pass::{Gradients, Mode, Pass};
 pub use ragged::Ragged;
 pub use schedule::{Decay, Schedule};

@@ -60,6 +60,19 @@ impl Weights {
     }
 }
 
+/// What numbers an inference pass multiplies by weight matrices in. Training knows [`Precision::F32`] only.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// As in training.
+    #[default]
+    F32,
+    /// Whole numbers of 16 bits with a scale per row of activations and per row of the weight, summed in 32 bits: faster, and less
+    /// exact. A factor in a sum of k products keeps ⌊log₂ √(2³¹ / k)⌋ bits and a sign, so that no sum can overflow: 10 bits for k = 624,
+    /// relative to the largest of its row. Weights of fewer than 16 rows or columns stay f32.
+    I16,
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Slot {
     pub(crate) name: String,
@@ -95,6 +108,7 @@ pub struct Params {
     group: String,
     /// Stands before the names of what is asked for now.
     prefix: String,
+    precision: Precision,
 }
 
 impl Params {
@@ -109,6 +123,7 @@ impl Params {
             created: Vec::new(),
             group: String::new(),
             prefix: String::new(),
+            precision: Precision::F32,
         }
     }
 
@@ -266,6 +281,16 @@ impl Params {
     /// All tables, in the order of [`Params::tables`].
     pub fn table_ids(&self) -> impl Iterator<Item = TableId> + use<> {
         (0..self.tables.len()).map(TableId)
+    }
+
+    /// Chooses what inference passes multiply in; [`Precision::F32`] unless chosen otherwise.
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
+    }
+
+    /// What inference passes multiply in.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The seed weights are made from.

@@ -2,7 +2,7 @@
 
 use crate::buffer::Buffer;
 use crate::kept::Kept;
-use crate::params::{ParamId, Params, TableId, TableSpec};
+use crate::params::{ParamId, Params, Precision, TableId, TableSpec};
 use crate::tape::{Grads, NodeId, Tape};
 use crate::tensor::{Data, Shape, Tensor};
 use std::cell::{Cell, RefCell};
@@ -41,6 +41,7 @@ pub struct Pass {
     draws: Cell<u64>,
     tape: Rc<Tape>,
     weights: Vec<(Shape, Arc<Kept>, bool)>,
+    precision: Precision,
     handed: RefCell<Vec<Option<Tensor>>>,
     rows: RefCell<Vec<Option<NodeId>>>,
     tables: Arc<Vec<TableSpec>>,
@@ -59,6 +60,7 @@ impl Pass {
             handed: RefCell::new(vec![None; weights.len()]),
             rows: RefCell::new(vec![None; params.tables().len()]),
             tables: params.shared_tables(),
+            precision: if mode == Mode::Infer { params.precision() } else { Precision::F32 },
             statistics: RefCell::new(Vec::new()),
             weights,
         }
@@ -87,7 +89,7 @@ impl Pass {
         }
         let (shape, values, trained) = &self.weights[id.0];
         let node = (self.is_training() && *trained).then(|| self.tape.leaf());
-        let values = Rc::new(Data::Shared(values.clone()));
+        let values = Rc::new(Data::Shared(values.clone(), self.precision));
         let tensor = Tensor { shape: *shape, values, node, tape: self.tape.clone(), split: None };
         self.handed.borrow_mut()[id.0] = Some(tensor.clone());
         tensor

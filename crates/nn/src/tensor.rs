@@ -1,12 +1,14 @@
 //! Dense `f32` arrays of up to three axes, as cheap handles.
 
 use crate::buffer::Buffer;
-use crate::kept::Kept;
+use crate::fixed::FixedPanels;
+use crate::kept::{Choice, Kept};
 use crate::ops::split::Split;
+use crate::params::Precision;
 use crate::tape::{Grads, NodeId, Tape};
 use crate::tiles::Panels;
 use std::fmt;
-use std::ops::{Deref, Range};
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -71,7 +73,8 @@ impl fmt::Debug for Shape {
 #[derive(Debug)]
 pub(crate) enum Data {
     Own(Buffer),
-    Shared(Arc<Kept>),
+    /// With what products are to multiply by them in.
+    Shared(Arc<Kept>, Precision),
 }
 
 impl Deref for Data {
@@ -79,7 +82,7 @@ impl Deref for Data {
     fn deref(&self) -> &[f32] {
         match self {
             Data::Own(b) => b,
-            Data::Shared(v) => v,
+            Data::Shared(v, _) => v,
         }
     }
 }
@@ -191,12 +194,23 @@ impl Tensor {
         self.split.as_deref().filter(|s| self.shape.axes().len() == 2 && s.width() == width)
     }
 
-    /// Panels for products with the transpose of this weight `[O, I]`, or with columns of it, if it is one that does not learn
+    /// Panels for products with the transpose of a part of this weight `[O, I]`, if it is one that does not learn
     /// in this pass.
-    pub(crate) fn panels(&self, columns: &[Range<usize>]) -> Option<Arc<Panels>> {
+    pub(crate) fn panels(&self, choice: Choice<'_>) -> Option<Arc<Panels>> {
+        self.still().map(|(kept, _)| kept.panels(self.rows(), choice))
+    }
+
+    /// As [`Tensor::panels`], if this pass multiplies by weights in fixed point.
+    pub(crate) fn fixed(&self, choice: Choice<'_>) -> Option<Arc<FixedPanels>> {
+        let (kept, precision) = self.still()?;
+        (precision == Precision::I16).then(|| kept.fixed(self.rows(), choice))
+    }
+
+    /// The weight that this is, whole, if it does not learn in this pass.
+    fn still(&self) -> Option<(&Kept, Precision)> {
         match &*self.values {
-            Data::Shared(kept) if !self.tracked() && kept.len() == self.len() => {
-                Some(kept.panels(self.rows(), columns))
+            Data::Shared(kept, precision) if !self.tracked() && kept.len() == self.len() => {
+                Some((kept, *precision))
             }
             _ => None,
         }

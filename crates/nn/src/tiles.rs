@@ -137,7 +137,7 @@ fn depth_of(k: usize) -> usize {
 }
 
 /// Rows per block, so that threads finish together, or nearly; a walk over the right matrix counts as a quarter of a tile.
-fn block_of(m: usize, threads: usize) -> usize {
+pub(crate) fn block_of(m: usize, threads: usize) -> usize {
     let tiles = m.div_ceil(ROWS);
     let longest = |block: &usize| tiles.div_ceil(*block).div_ceil(threads) * (4 * block + 1);
     (1..=BLOCK).min_by_key(longest).unwrap_or(BLOCK) * ROWS

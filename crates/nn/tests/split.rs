@@ -84,6 +84,19 @@ impl Model {
     }
 
     fn scores(&self, params: &Params, mode: Mode, fields: &[Field], batch: &Batch) -> Vec<f32> {
+        self.run(params, mode, (fields, batch), |pass, x0| {
+            let joined = Tensor::concat(&[&self.cross.forward(pass, x0), &self.tower.forward(pass, x0)]);
+            self.head.forward(pass, &joined).to_vec()
+        })
+    }
+
+    fn run<T>(
+        &self,
+        params: &Params,
+        mode: Mode,
+        (fields, batch): (&[Field], &Batch),
+        then: impl FnOnce(&Pass, &Tensor) -> T,
+    ) -> T {
         let lookup = Lookup::plan(fields, batch).unwrap();
         let rows = |t: &TableSpec| -> Vec<f32> {
             let keys = lookup.unique(&t.space);
@@ -93,9 +106,7 @@ impl Model {
         let rows = params.tables().iter().map(rows).collect();
         let pass = Pass::new(params, mode, 0);
         let x = Inputs::new(&pass, fields, batch, lookup.clone(), rows).unwrap();
-        let x0 = self.embed.forward(&pass, &x).flatten();
-        let joined = Tensor::concat(&[&self.cross.forward(&pass, &x0), &self.tower.forward(&pass, &x0)]);
-        self.head.forward(&pass, &joined).to_vec()
+        then(&pass, &self.embed.forward(&pass, &x).flatten())
     }
 }
 
@@ -111,4 +122,74 @@ fn request_columns_met_once_per_request_give_the_scores_of_whole_rows() {
     for (a, b) in whole.iter().zip(&split) {
         assert!((a - b).abs() < 1e-5 * (1.0 + a.abs()), "{a} and {b}");
     }
+}
+
+/// The largest |a − b|, and the largest |a − mean of a|.
+fn apart(a: &[f32], b: &[f32]) -> (f32, f32) {
+    let mean = a.iter().sum::<f32>() / a.len() as f32;
+    let most = |of: &dyn Fn(usize) -> f32| (0..a.len()).map(of).fold(0.0, f32::max);
+    (most(&|i| (a[i] - b[i]).abs()), most(&|i| (a[i] - mean).abs()))
+}
+
+#[test]
+fn a_head_folded_into_the_last_cross_layer_gives_what_the_layer_and_the_head_give() {
+    let (fields, batch) = (fields(), batch());
+    for (tasks, layers) in [(1, 1), (1, 3), (3, 2)] {
+        let mut params = Params::new(3);
+        let model = Model::new(&mut params, &fields);
+        let width = fields.len() * 4;
+        let cross = CrossNet::new(&mut params, "other", width, layers).unwrap();
+        let head = params.dense("v", &[tasks, width], Init::Normal(0.5)).unwrap();
+        let fold = |mode: Mode, batch: &Batch| {
+            model.run(&params, mode, (&fields, batch), |pass, x0| {
+                let v = pass.param(head);
+                let whole = cross.forward(pass, x0).linear(&v, None).to_vec();
+                (whole, cross.forward_by_head(pass, x0, &v).map(|z| (z.shape().to_vec(), z.to_vec())))
+            })
+        };
+        let (whole, folded) = fold(Mode::Infer, &batch);
+        let (shape, folded) = folded.unwrap();
+        assert_eq!(shape, [120, tasks]);
+        let (off, spread) = apart(&whole, &folded);
+        assert!(spread > 0.1 && off < 1e-5 * spread, "{off} of {spread}");
+        // Neither where gradients are wanted nor where a request has few candidates.
+        assert!(fold(Mode::Train, &batch).1.is_none());
+        let mut few = batch.clone();
+        few.candidate_request = (0..3).collect();
+        for (column, field) in few.columns.iter_mut().zip(&fields) {
+            match column {
+                Column::Key(keys) => keys.truncate(3),
+                Column::Keys { offsets, keys, .. } => {
+                    offsets.truncate(4);
+                    keys.truncate(offsets[3] as usize);
+                }
+                Column::Dense { values, .. } => {
+                    let Shape::Dense(w) = field.shape else { continue };
+                    values.truncate(3 * w);
+                }
+            }
+        }
+        assert!(fold(Mode::Infer, &few).1.is_none());
+    }
+}
+
+#[test]
+fn sixteen_bits_change_little_and_only_inference() {
+    let (fields, batch) = (fields(), batch());
+    let mut params = Params::new(3);
+    let model = Model::new(&mut params, &fields);
+    let scores = |params: &Params, mode: Mode| model.scores(params, mode, &fields, &batch);
+    let (trained, exact) = (scores(&params, Mode::Train), scores(&params, Mode::Infer));
+    params.set_precision(Precision::I16);
+    assert_eq!(scores(&params, Mode::Train), trained);
+    let fixed = scores(&params, Mode::Infer);
+    let (off, spread) = apart(&exact, &fixed);
+    assert!(off > 0.0 && off < 1e-3 * spread, "{off} of {spread}");
+    // Whole numbers made of old values are dropped with them.
+    let weight = params.find("cross.0.weight").unwrap();
+    params.values_mut(weight).iter_mut().for_each(|v| *v *= -3.0);
+    let changed = scores(&params, Mode::Infer);
+    params.set_precision(Precision::F32);
+    let (off, spread) = apart(&scores(&params, Mode::Infer), &changed);
+    assert!(off > 0.0 && off < 1e-3 * spread, "{off} of {spread}");
 }

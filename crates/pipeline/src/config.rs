@@ -1,5 +1,6 @@
 //! The chain's configuration: recall, merge, rank, fuse, re-rank.
 
+use millstream_models::Precision;
 use millstream_schema::config;
 use serde::{Deserialize, Serialize};
 
@@ -67,6 +68,8 @@ pub struct RankConfig {
     pub strangers: bool,
     /// Requests scored together by `recommend_batch`.
     pub batch_requests: usize,
+    /// What the ranker multiplies by its weights in: `"f32"`, or `"i16"`, which is faster and less exact.
+    pub precision: Precision,
 }
 
 /// One `[[rule]]`.
@@ -101,7 +104,7 @@ impl Default for RecallConfig {
 
 impl Default for RankConfig {
     fn default() -> Self {
-        Self { candidates: 300, strangers: false, batch_requests: 16 }
+        Self { candidates: 300, strangers: false, batch_requests: 16, precision: Precision::F32 }
     }
 }
 
@@ -140,5 +143,19 @@ impl PipelineConfig {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_precision_of_ranking_is_f32_unless_said_otherwise_and_a_wrong_one_names_the_nearest() {
+        let precision = |text: &str| PipelineConfig::parse(text, "p.toml").map(|c| c.rank.precision);
+        assert_eq!(precision("").ok(), Some(Precision::F32));
+        assert_eq!(precision("[rank]\nprecision = \"i16\"").ok(), Some(Precision::I16));
+        let error = precision("[rank]\nprecision = \"i8\"").map_err(|e| e.to_string());
+        assert!(error.is_err_and(|e| e.contains("`i8`") && e.contains("`i16`") && e.contains("p.toml:2")));
     }
 }

@@ -300,3 +300,26 @@ fn threads_that_push_at_once_lose_no_update() {
     store.pull(table, &[1, 2], &mut out).unwrap();
     assert_eq!(out, [1600.0, 1600.0, 1600.0, 800.0, 800.0, 800.0]);
 }
+
+#[test]
+fn few_keys_at_a_time_and_many_pull_the_same_rows() {
+    for shards in [1, 64] {
+        let store = Store::with_shards(vec![config(RowOptim::Sgd { lr: 0.1 }, 0.0)], shards).unwrap();
+        let table = store.table("user/dim3").unwrap();
+        let there: Vec<u64> = (0..3000).map(|k| k * 2).collect();
+        store.pull_or_init(table, &there, &mut vec![0.0; 3000 * DIM]).unwrap();
+        // Repeated keys, and every other one that is not there.
+        let keys: Vec<u64> = (0..9000).map(|k| k * 7 % 6001).collect();
+        let pull = |keys: &[u64]| {
+            let mut out = vec![f32::NAN; keys.len() * DIM];
+            store.pull(table, keys, &mut out).unwrap();
+            out
+        };
+        let whole = pull(&keys);
+        assert!(whole.iter().all(|v| v.is_finite()) && whole[14 * DIM] != 0.0);
+        for at_once in [1, 15, 16, 17, 500] {
+            let parts: Vec<f32> = keys.chunks(at_once).flat_map(pull).collect();
+            assert_eq!(parts, whole, "{at_once} at a time, {shards} shards");
+        }
+    }
+}

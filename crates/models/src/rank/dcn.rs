@@ -34,6 +34,6 @@ fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Bo
 
 impl Ranker for Dcn {
     fn forward(&self, pass: &Pass, x: &Inputs) -> Tensor {
-        self.crossing.forward(pass, x, |x0| self.cross.forward(pass, x0)) // [N, T]
+        self.crossing.forward(pass, x, &self.cross) // [N, T]
     }
 }

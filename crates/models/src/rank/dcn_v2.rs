@@ -7,7 +7,7 @@
 
 use millstream_nn::{CrossMixture, CrossNet, Inputs, Params, Pass, Tensor};
 
-use crate::crossing::{Crossing, Structure};
+use crate::crossing::{Crosses, Crossing, Structure};
 use crate::neural::{Neural, options};
 use crate::ranker::{Ranker, RankerDef, Shape};
 use crate::{Error, ModelConfig};
@@ -39,32 +39,24 @@ impl Config {
     }
 }
 
-enum Cross {
-    Full(CrossNet),
-    Low(CrossMixture),
-}
-
 struct DcnV2 {
     crossing: Crossing,
-    cross: Cross,
+    cross: Box<dyn Crosses>,
 }
 
 fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Box<dyn Ranker>, Error> {
     let c = Config::of(cfg)?;
     let crossing = Crossing::new(&c.neural(), (cfg, shape), params, c.structure, &c.cross_fields)?;
     let (width, layers) = (crossing.width(), c.cross_layers);
-    let cross = match c.rank {
-        None => Cross::Full(CrossNet::new(params, "cross", width, layers)?),
-        Some(rank) => Cross::Low(CrossMixture::new(params, "cross", width, layers, (rank, c.experts))?),
+    let cross: Box<dyn Crosses> = match c.rank {
+        None => Box::new(CrossNet::new(params, "cross", width, layers)?),
+        Some(rank) => Box::new(CrossMixture::new(params, "cross", width, layers, (rank, c.experts))?),
     };
     Ok(Box::new(DcnV2 { crossing, cross }))
 }
 
 impl Ranker for DcnV2 {
     fn forward(&self, pass: &Pass, x: &Inputs) -> Tensor {
-        self.crossing.forward(pass, x, |x0| match &self.cross {
-            Cross::Full(cross) => cross.forward(pass, x0),
-            Cross::Low(cross) => cross.forward(pass, x0),
-        }) // [N, T]
+        self.crossing.forward(pass, x, &*self.cross) // [N, T]
     }
 }

@@ -33,4 +33,13 @@ impl CrossNet {
         let cross = |x: Tensor, (w, b): &(ParamId, ParamId)| x.cross(x0, &pass.param(*w), &pass.param(*b));
         self.layers.iter().fold(x0.clone(), cross)
     }
+
+    /// What a linear head makes of the network: as `forward` followed by `[N, W]` · `[T, W]`ᵀ → `[N, T]`. In inference where some columns
+    /// belong to requests with many candidates each; `None` elsewhere. It spares the last layer what those columns of it cost.
+    pub fn forward_by_head(&self, pass: &Pass, x0: &Tensor, head: &Tensor) -> Option<Tensor> {
+        let ((weight, bias), before) = self.layers.split_last().filter(|_| x0.pays_by_head(head))?;
+        let cross = |x: Tensor, (w, b): &(ParamId, ParamId)| x.cross(x0, &pass.param(*w), &pass.param(*b));
+        let x = before.iter().fold(x0.clone(), cross);
+        Some(x.cross_by_head(x0, (&pass.param(*weight), &pass.param(*bias)), head))
+    }
 }

@@ -314,11 +314,23 @@ impl Copy<'_> {
             Copy::Rows { from, index, map } => {
                 let n = map.map_or(n, |m| m[n] as usize);
                 let n = index.map_or(n, |i| i[n] as usize);
-                out.copy_from_slice(&from[n * out.len()..][..out.len()]);
+                copy(out, &from[n * out.len()..]);
             }
             Copy::Bags { from, bags } => pool_bag(bags, n, from, out),
         }
     }
+}
+
+/// Fills `to` from the head of `from`: rows are too short for a call of the system's copy to pay.
+#[inline]
+fn copy(to: &mut [f32], from: &[f32]) {
+    const LANES: usize = 8;
+    let from = &from[..to.len()];
+    let rest = to.len() / LANES * LANES;
+    for (to, from) in to.chunks_exact_mut(LANES).zip(from.chunks_exact(LANES)) {
+        to.copy_from_slice(from);
+    }
+    to[rest..].iter_mut().zip(&from[rest..]).for_each(|(t, f)| *t = *f);
 }
 
 /// The fields of an output `[rows, F, d]`.

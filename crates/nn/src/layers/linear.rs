@@ -62,6 +62,22 @@ impl Linear {
         x.linear(&pass.param(self.weight), self.bias.map(|b| pass.param(b)).as_ref())
     }
 
+    /// Columns `from .. from + n` of W: `[O, n]`.
+    ///
+    /// # Panics
+    /// If they are not there.
+    pub fn columns(&self, pass: &Pass, from: usize, n: usize) -> Tensor {
+        self.weight(pass).slice(from, n)
+    }
+
+    /// `[.., n]` → `[.., O]`: as `forward`, where `x` are the columns from `from` on and the others are zero.
+    ///
+    /// # Panics
+    /// If there are not so many columns.
+    pub fn forward_columns(&self, pass: &Pass, x: &Tensor, from: usize) -> Tensor {
+        x.linear(&self.columns(pass, from, x.width()), self.bias.map(|b| pass.param(b)).as_ref())
+    }
+
     /// `[.., I]` → `[.., O]`, cut below zero.
     pub fn forward_relu(&self, pass: &Pass, x: &Tensor) -> Tensor {
         x.linear_relu(&pass.param(self.weight), self.bias.map(|b| pass.param(b)).as_ref())

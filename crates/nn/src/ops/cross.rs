@@ -120,13 +120,13 @@ wide! {
 }
 
 /// An output whose rows are written by whichever thread finishes them.
-struct Shared(*mut f32, usize);
+pub(super) struct Shared(*mut f32, usize);
 
 // SAFETY: only disjoint parts are handed out, see `part`.
 unsafe impl Sync for Shared {}
 
 impl Shared {
-    fn new(values: &mut [f32]) -> Self {
+    pub(super) fn new(values: &mut [f32]) -> Self {
         Self(values.as_mut_ptr(), values.len())
     }
 
@@ -135,7 +135,7 @@ impl Shared {
     /// # Safety
     /// No two parts in use at the same time overlap, and the values outlive them.
     #[allow(clippy::mut_from_ref)]
-    unsafe fn part(&self, place: Range<usize>) -> &mut [f32] {
+    pub(super) unsafe fn part(&self, place: Range<usize>) -> &mut [f32] {
         assert!(place.start <= place.end && place.end <= self.1);
         // SAFETY: inside the values; the caller vouches for the rest.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(place.start), place.len()) }

@@ -3,10 +3,10 @@
 use super::dropout::Dropout;
 use crate::buffer::Buffer;
 use crate::chunks::{self, wide};
-use crate::kept::side_by_side;
+use crate::fixed;
+use crate::kept::Choice;
 use crate::product::{Mat, Onto, panels_product_then, panels_serve, product, product_then};
 use crate::tensor::{Tensor, own};
-use std::ops::Range;
 
 impl Tensor {
     /// `[.., I]` · `[O, I]ᵀ` + `[O]` → `[.., O]`.
@@ -82,27 +82,25 @@ impl Tensor {
         if let Some(split) = self.split_rows(i) {
             return split.product_then(out, weight, finish);
         }
-        rows_by_weight(out, Mat::new(self.data(), n, i), (weight, &[]), finish);
+        rows_by_weight(out, Mat::new(self.data(), n, i), (weight, Choice::default()), finish);
     }
 }
 
-/// `out = x wᵀ` for columns (all, if there is no range) of a weight `[O, I]`, by its panels if it keeps them.
+/// `out = x wᵀ` for a part of a weight `[O, I]`, by its panels if it keeps them.
 pub(super) fn rows_by_weight(
     out: &mut [f32],
     x: Mat<'_>,
-    (weight, columns): (&Tensor, &[Range<usize>]),
+    (weight, choice): (&Tensor, Choice<'_>),
     finish: impl Fn(usize, &mut [f32]) + Sync,
 ) {
-    let (o, i) = (weight.rows(), x.cols);
-    let panels = panels_serve(x.rows, o, i).then(|| weight.panels(columns)).flatten();
-    match (panels, columns) {
-        (Some(panels), _) => panels_product_then(out, x, &panels, finish),
-        (None, []) => product_then(out, x, Mat::new(weight.data(), o, i).t(), Onto::Write, finish),
-        (None, columns) => {
-            let chosen = side_by_side(weight.data(), weight.width(), columns);
-            product_then(out, x, Mat::new(&chosen, o, i).t(), Onto::Write, finish);
-        }
+    let (o, i) = choice.sizes(weight.rows(), weight.width());
+    if let Some(panels) = fixed::serve(o, i).then(|| weight.fixed(choice)).flatten() {
+        return panels.product_then(out, x, finish);
     }
+    if let Some(panels) = panels_serve(x.rows, o, i).then(|| weight.panels(choice)).flatten() {
+        return panels_product_then(out, x, &panels, finish);
+    }
+    choice.part(weight.data(), weight.rows(), |w| product_then(out, x, w.t(), Onto::Write, finish));
 }
 
 /// What follows a linear layer while its rows are still in the cache.

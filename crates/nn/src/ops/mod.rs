@@ -5,6 +5,7 @@ mod attend;
 mod augru;
 pub(crate) mod batch_norm;
 mod cross;
+mod cross_head;
 mod cross_vector;
 pub(crate) mod din;
 mod distance;

@@ -4,8 +4,10 @@
 use super::linear::rows_by_weight;
 use crate::buffer::Buffer;
 use crate::chunks::{self, vectorised};
+use crate::kept::Choice;
 use crate::product::Mat;
 use crate::tensor::Tensor;
+use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -26,8 +28,14 @@ impl Split {
         self.stretches.last().map_or(0, |(columns, _)| columns.end)
     }
 
+    /// R.
+    pub(super) fn request_rows(&self) -> usize {
+        let wide: usize = self.columns(true).iter().map(ExactSizeIterator::len).sum();
+        self.requests.len() / wide
+    }
+
     /// The columns of the request, or of the candidate, in order.
-    fn columns(&self, requests: bool) -> Vec<Range<usize>> {
+    pub(super) fn columns(&self, requests: bool) -> Vec<Range<usize>> {
         self.stretches.iter().filter(|(_, of)| *of == requests).map(|(columns, _)| columns.clone()).collect()
     }
 
@@ -42,7 +50,8 @@ impl Split {
         let once = self.by_request(weight, &self.columns(true));
         let columns = self.columns(false);
         let narrow = self.own.len() / n;
-        rows_by_weight(out, Mat::new(&self.own, n, narrow), (weight, &columns), |from, y| {
+        let choice = Choice { columns: &columns, ..Choice::default() };
+        rows_by_weight(out, Mat::new(&self.own, n, narrow), (weight, choice), |from, y| {
             for (y, r) in y.chunks_exact_mut(o).zip(&self.map[from..]) {
                 chunks::add(y, &once[*r as usize * o..][..o]);
             }
@@ -58,20 +67,25 @@ impl Split {
         let mut once = Buffer::any(requests * o);
         if requests >= ROWS_FROM {
             let x = Mat::new(&self.requests, requests, wide);
-            rows_by_weight(&mut once, x, (weight, columns), |_, _| ());
+            rows_by_weight(&mut once, x, (weight, Choice { columns, ..Choice::default() }), |_, _| ());
             return once;
         }
-        vectorised(|| {
-            for (once, x) in once.chunks_exact_mut(o).zip(self.requests.chunks_exact(wide)) {
-                for (y, row) in once.iter_mut().zip(weight.data().chunks_exact(width)) {
-                    *y = dot(row, columns, x);
-                }
-            }
-        });
+        for (once, x) in once.chunks_exact_mut(o).zip(self.requests.chunks_exact(wide)) {
+            let rows = weight.data().par_chunks(PART * width);
+            once.par_chunks_mut(PART).zip(rows).for_each(|(once, rows)| {
+                vectorised(|| {
+                    for (y, row) in once.iter_mut().zip(rows.chunks_exact(width)) {
+                        *y = dot(row, columns, x);
+                    }
+                });
+            });
+        }
         once
     }
 }
 
+/// Numbers of a request that one thread makes at a time.
+pub(super) const PART: usize = 128;
 /// Requests from which their rows meet a weight as a matrix.
 const ROWS_FROM: usize = 8;
 

@@ -1,16 +1,21 @@
 //! Reading rows.
 #![allow(unsafe_code)] // rows of one output, written by several threads
 
-use super::route::Scatter;
-use super::{Table, read, write};
+use super::route::{Routes, Scatter, shard_of};
+use super::{PARALLEL_FLOATS, Table, check_sizes, read, write};
 use crate::error::Result;
-use crate::keys::NONE;
+use crate::keys::{NONE, mix};
 use crate::prefetch::AHEAD;
 use crate::shard::Shard;
 
 impl Table {
     pub(crate) fn pull(&self, keys: &[u64], out: &mut [f32]) -> Result<()> {
-        let routes = self.route("pull", keys, out.len())?;
+        check_sizes(&self.rules.config, "pull", keys, out.len())?;
+        if out.len() < PARALLEL_FLOATS {
+            self.pull_in_order(keys, out);
+            return Ok(());
+        }
+        let routes = Routes::new(keys, self.shards.len());
         let out = Scatter::new(out, self.rules.layout.dim);
         let mean = read(&self.mean);
         self.each_shard(&routes, |shard, positions| {
@@ -20,6 +25,42 @@ impl Table {
             unsafe { self.copy(&shard, keys, (positions, &slots), (&out, &mean)) };
         });
         Ok(())
+    }
+
+    /// As [`Table::pull`], on this thread, for few keys: a shard would have too few of them for look-ups to be announced in time, so that they
+    /// are taken as they come, and all shards that have one are held meanwhile.
+    fn pull_in_order(&self, keys: &[u64], out: &mut [f32]) {
+        // A copy: nobody who changes the mean, and holds shards the while, is to wait for this.
+        let mean = read(&self.mean).clone();
+        let of: Vec<u16> = keys.iter().map(|&key| shard_of(mix(key), self.shards.len()) as u16).collect();
+        let mut wanted = vec![false; self.shards.len()];
+        of.iter().for_each(|&at| wanted[at as usize] = true);
+        // In ascending order, as everyone who holds several does: no two wait for one another.
+        let held: Vec<_> =
+            self.shards.iter().zip(wanted).map(|(shard, wanted)| wanted.then(|| read(shard))).collect();
+        let shard = |at: usize| held[of[at] as usize].as_deref();
+        let ahead = |at: usize| (at + AHEAD < keys.len()).then(|| shard(at + AHEAD)).flatten();
+        (0..keys.len().min(AHEAD))
+            .filter_map(|at| Some((shard(at)?, keys[at])))
+            .for_each(|(s, k)| s.prefetch_key(k));
+        let find = |at: usize| {
+            if let Some(next) = ahead(at) {
+                next.prefetch_key(keys[at + AHEAD]);
+            }
+            let found = shard(at).map_or(NONE, |s| s.get(keys[at]));
+            if let Some(shard) = shard(at).filter(|_| found != NONE) {
+                shard.prefetch_row(found, self.rules.layout.weights);
+            }
+            found
+        };
+        let slots: Vec<u32> = (0..keys.len()).map(find).collect();
+        let rows = out.chunks_exact_mut(self.rules.layout.dim).zip(&slots).zip(keys);
+        for (at, ((out, &slot), &key)) in rows.enumerate() {
+            match shard(at).filter(|_| slot != NONE) {
+                Some(shard) => self.rules.layout.read(shard.row(slot), out),
+                None => self.rules.default_row(key, &mean, out),
+            }
+        }
     }
 
     pub(crate) fn pull_or_init(&self, keys: &[u64], out: &mut [f32]) -> Result<()> {
