@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::online::BuildOnline;
 use crate::rank::{
-    autoint, dcn, dcn_v2, deepfm, dien, din, ensemble, esmm, ffm, final_mlp, fm, gbdt, lr, mean_pool, mmoe,
-    moe, ple, shared_bottom, sim_hard, sim_soft, wide_deep,
+    autoint, bst, dcn, dcn_v2, deepfm, dien, din, din_self, ensemble, esmm, ffm, final_mlp, fm, gbdt, lr,
+    mean_pool, mmoe, moe, ple, shared_bottom, sim_hard, sim_soft, wide_deep,
 };
 use crate::{Error, ModelConfig};
 
@@ -209,6 +209,8 @@ pub const RANKERS: &[RankerDef] = &[
     ensemble::DEF,
     mean_pool::DEF,
     din::DEF,
+    din_self::DEF,
+    bst::DEF,
     sim_hard::DEF,
     sim_soft::DEF,
     dien::DEF,

@@ -124,7 +124,7 @@ const SMALL: [&str; 9] = [
 ];
 
 /// Forms of models that their options lead to and that must hold to the laws as well.
-const VARIANTS: [(&str, &str); 28] = [
+const VARIANTS: [(&str, &str); 37] = [
     ("deepfm", r#"lhuc = { fields = ["user_id", "age"], hidden = [6] }"#),
     ("deepfm", r#"activation = "silu""#),
     ("wide_deep", r#"deep_fields = ["user_id", "item_id", "tags"]"#),
@@ -148,6 +148,27 @@ const VARIANTS: [(&str, &str); 28] = [
     ("sim_hard", "sequence = { category = \"item_id\", k = 2 }"),
     ("sim_soft", "sequence = { k = 2, activation = \"relu\" }"),
     ("dien", "sequence = { combine = \"sum\" }"),
+    ("din", "sequence = { scene = [\"position\", \"age\"], activation = \"silu\" }"),
+    ("dien", "sequence = { scene = [\"position\"] }"),
+    ("din_self", "sequence = { transformer = { heads = 2, causal = true }, activation = \"silu\" }"),
+    (
+        "din_self",
+        "sequence = { combine = \"sum\", transformer = { blocks = 2, norm = \"after\", places = 4 } }",
+    ),
+    ("bst", "sequence = { transformer = { heads = 4, places = 4 }, pool = \"mean\" }"),
+    (
+        "bst",
+        "sequence = { combine = \"sum\", strength = true, transformer = { blocks = 2, norm = \"query\", causal = true } }",
+    ),
+    (
+        "bst",
+        "sequence = { transformer = { rotary = 100.0, window = 2 }, pool = \"max\", scene = [\"position\"] }",
+    ),
+    ("deepfm", "activation = \"silu\"\nsequence = { block = \"bst\" }"),
+    (
+        "dcn_v2",
+        "activation = \"silu\"\nsequence = { block = \"din_self\", unit = [8], weights = \"softmax\" }",
+    ),
     ("deepfm", "activation = \"silu\"\nsequence = { block = \"din\", unit = [8, 4] }"),
     (
         "dcn_v2",
@@ -509,6 +530,9 @@ fn with_histories(encoder: &Encoder, histories: &[Vec<u32>]) -> Examples {
     x
 }
 
+/// Rankers that read a history by a block.
+const READERS: [&str; 7] = ["mean_pool", "din", "din_self", "bst", "sim_hard", "sim_soft", "dien"];
+
 /// Rankers and variants that look at histories in the way given.
 fn reading(names: &[&str]) -> Vec<(String, Bench<dyn Ranker>)> {
     rankers().into_iter().filter(|(name, _)| names.contains(&name.split(' ').next().unwrap())).collect()
@@ -517,13 +541,15 @@ fn reading(names: &[&str]) -> Vec<(String, Bench<dyn Ranker>)> {
 #[test]
 fn histories_that_are_sets_may_be_permuted_and_those_that_are_not_may_not() {
     let histories = [vec![1, 2, 3, 2, 7], vec![7, 2, 3, 2, 1], vec![]];
-    for (name, bench) in reading(&["mean_pool", "din", "sim_hard", "sim_soft", "dien"]) {
+    for (name, bench) in reading(&READERS) {
         let z = logits(&bench, &with_histories(bench.assembler.encoder(), &histories));
-        // The latest of several matches, the last element and a recurrence know an order.
-        let ordered = name.starts_with("dien") || name.contains("last") || name.contains("k = 2");
+        // The latest of several matches, the last element, a recurrence, places and masks know an order.
+        let knows = ["last", "places", "causal", "rotary", "window"].iter().any(|word| name.contains(word));
+        let knows = knows || name.starts_with("dien");
+        let ordered = knows || name.contains("k = 2");
         assert!(z.iter().all(|z| z.is_finite()), "{name}: an empty history");
         assert!(ordered || near(z[0], z[1]), "{name}: {z:?}");
-        if name.starts_with("dien") || name.contains("last") {
+        if knows {
             assert!((z[0] - z[1]).abs() > 1e-6, "{name} does not see the order: {z:?}");
         }
     }
@@ -579,7 +605,19 @@ fn options_of_sequence_blocks_are_checked() {
         ("sim_soft", "k = 0", "at least 1"),
         ("sim_hard", "k = 3", "needs `category`"),
         ("sim_hard", "category = \"item\"", "did you mean `item_id`?"),
+        ("sim_hard", "category = \"tags\"", "`tags` has several values per item"),
         ("mean_pool", "activation = \"relu\"", "`activation` means nothing"),
+        ("mean_pool", "scene = [\"position\"]", "`scene` means nothing"),
+        ("din", "scene = [\"positon\"]", "did you mean `position`?"),
+        ("din", "scene = []", "must name a field"),
+        ("din", "transformer = { heads = 2 }", "`transformer` means nothing"),
+        ("bst", "unit = [4]", "`unit` means nothing for the block bst; it takes transformer, pool, scene"),
+        ("bst", "transformer = { heads = 3 }", "heads = 3 do not divide"),
+        ("bst", "pool = \"gap\"", "no gap and no strength"),
+        ("din_self", "transformer = { blocks = 0 }", "needs a layer"),
+        ("din_self", "transformer = { feed = 0 }", "must be above 0"),
+        ("din_self", "transformer = { causl = true }", "did you mean `causal`?"),
+        ("din_self", "transformer = { dropout = 1.0 }", "dropout must be in [0, 1)"),
     ] {
         let table = format!("sequence = {{ {options} }}").parse().unwrap();
         let cfg = ModelConfig { name: name.into(), fields: None, options: table };
@@ -593,7 +631,7 @@ fn one_event_a_hundred_thousand_unknown_items_and_equal_times_have_defined_score
     let long: Vec<u32> = (0..100_000).map(|e| e % ITEMS).collect();
     let latest = long[long.len() - 50..].to_vec();
     let histories = [vec![3], long, latest, vec![ITEMS + 5, ITEMS + 9], vec![ITEMS + 9, ITEMS + 5]];
-    for (name, bench) in reading(&["mean_pool", "din", "sim_hard", "sim_soft", "dien"]) {
+    for (name, bench) in reading(&READERS) {
         let z = logits(&bench, &with_histories(bench.assembler.encoder(), &histories));
         assert!(z.iter().all(|z| z.is_finite()), "{name}: {z:?}");
         assert!(near(z[1], z[2]), "{name}: the feature keeps the latest 50");

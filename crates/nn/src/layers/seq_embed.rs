@@ -154,6 +154,11 @@ impl SeqEmbed {
         self.key_width() + self.context_width()
     }
 
+    /// Whether elements have time gaps.
+    pub fn has_gaps(&self) -> bool {
+        self.gap.is_some()
+    }
+
     /// Places of the fields that the candidate is embedded from.
     pub fn element_fields(&self) -> impl Iterator<Item = usize> + '_ {
         self.elements.iter().map(|(at, _)| *at)
