@@ -2,7 +2,7 @@
 
 use millstream_nn::{
     ActivationUnit, Augru, BlockNorm, Embed, EmbedSpec, Inputs, Params, Pass, SceneQuery, SeqEmbed,
-    SeqEncoder, SeqPool, Sequence, TargetAttention, TargetTransformer, Tensor,
+    SeqEncoder, SeqPool, Sequence, SessionInterest, TargetAttention, TargetTransformer, Tensor,
 };
 
 use super::options::{Behaviour, Kind};
@@ -30,9 +30,18 @@ enum Reader {
     Unit(ActivationUnit),
     SelfUnit(SeqEncoder, ActivationUnit),
     Transformer(TargetTransformer),
-    Hard { unit: ActivationUnit, category: (usize, usize), k: usize },
-    Soft { unit: ActivationUnit, k: usize },
-    Evolution(Augru),
+    Hard {
+        unit: ActivationUnit,
+        category: (usize, usize),
+        k: usize,
+    },
+    Soft {
+        unit: ActivationUnit,
+        k: usize,
+    },
+    /// With the weight of the auxiliary loss.
+    Evolution(Augru, Option<f32>),
+    Sessions(SessionInterest),
 }
 
 impl Block {
@@ -55,7 +64,9 @@ impl Block {
         let reader = from.reader(kind, params)?;
         let belongs = |&f: &usize| shape.fields[f].name.starts_with(&prefix);
         let fields = (0..shape.fields.len()).filter(belongs).collect();
-        Ok(Self { parts: embed.width() / spec.dim, embed, scene, reader, fields })
+        // Sessions are read twice: what was wanted in them, and how one led to the next.
+        let times = if matches!(reader, Reader::Sessions(_)) { 2 } else { 1 };
+        Ok(Self { parts: times * embed.width() / spec.dim, embed, scene, reader, fields })
     }
 
     /// How many vectors of the embedding's width it adds to the fields.
@@ -95,7 +106,15 @@ impl Block {
                 let (offsets, elements) = found(pairs.candidates(), |n| same.latest(pairs, n, *k));
                 unit.forward(pass, &seq.select(offsets, elements))
             }
-            Reader::Evolution(augru) => augru.forward(pass, seq),
+            Reader::Evolution(augru, auxiliary) => {
+                let states = augru.states(pass, seq);
+                if let Some(weight) = auxiliary.filter(|_| pass.is_training()) {
+                    let loss = seq.next_action_loss(pass, &states);
+                    loss.into_iter().for_each(|loss| pass.add_loss(loss.scale(weight)));
+                }
+                augru.forward(pass, seq, &states)
+            }
+            Reader::Sessions(sessions) => sessions.forward(pass, seq),
         }
     }
 }
@@ -134,7 +153,22 @@ impl From<'_> {
                 let category = category(options, self.model, self.sequence, self.shape.fields)?;
                 Reader::Hard { unit: self.unit(params)?, category, k: options.k() }
             }
-            Kind::Dien => Reader::Evolution(Augru::new(params, NAME, (keys, self.embed.width()))?),
+            Kind::Dien => {
+                let augru = Augru::new(params, NAME, (keys, self.embed.width()))?;
+                Reader::Evolution(augru, options.auxiliary())
+            }
+            Kind::Dsin => {
+                if !self.embed.has_sessions() {
+                    return Err(Error::Config(format!(
+                        "model `{}`: sessions need `session_gap_mins` of the sequence `{}`, such as 30: minutes without an \
+                         action that end one",
+                        self.model, self.sequence
+                    )));
+                }
+                let block = options.session_block(self.model, self.embed.width())?;
+                let weights = options.weights();
+                Reader::Sessions(SessionInterest::new(params, NAME, (keys, &block), weights)?)
+            }
         })
     }
 

@@ -31,10 +31,12 @@ pub(crate) enum Kind {
     SimSoft,
     /// DIEN's interest evolution.
     Dien,
+    /// DSIN's interests of sessions.
+    Dsin,
 }
 
 /// Every block by name, and the options that it takes beside those of all.
-const BLOCKS: [(Kind, &str, &[&str]); 8] = [
+const BLOCKS: [(Kind, &str, &[&str]); 9] = [
     (Kind::MeanPool, "mean_pool", &["pool"]),
     (Kind::TargetAttention, "target_attention", &["weights", "scene"]),
     (Kind::Din, "din", &["unit", "activation", "weights", "scene"]),
@@ -42,7 +44,8 @@ const BLOCKS: [(Kind, &str, &[&str]); 8] = [
     (Kind::Bst, "bst", &["transformer", "pool", "scene"]),
     (Kind::SimHard, "sim_hard", &["category", "k", "unit", "activation", "weights", "scene"]),
     (Kind::SimSoft, "sim_soft", &["k", "unit", "activation", "weights", "scene"]),
-    (Kind::Dien, "dien", &["scene"]),
+    (Kind::Dien, "dien", &["auxiliary", "scene"]),
+    (Kind::Dsin, "dsin", &["transformer", "weights", "scene"]),
 ];
 
 /// `[model.sequence]`.
@@ -73,6 +76,8 @@ pub(crate) struct Behaviour {
     pub category: Option<String>,
     /// Blocks of self-attention.
     transformer: Option<Transformer>,
+    /// Weight of the loss that tells the next action from another; 0 for none.
+    auxiliary: Option<f32>,
 }
 
 /// Transformer blocks, ready to be made.
@@ -142,6 +147,7 @@ impl Behaviour {
             ("k", self.k.is_some()),
             ("category", self.category.is_some()),
             ("transformer", self.transformer.is_some()),
+            ("auxiliary", self.auxiliary.is_some()),
         ];
         if let Some((key, _)) = written.iter().find(|(key, set)| *set && !taken.contains(key)) {
             return fail(format!(
@@ -151,6 +157,9 @@ impl Behaviour {
         }
         if self.scene.as_ref().is_some_and(Vec::is_empty) {
             return fail("scene must name a field".into());
+        }
+        if self.auxiliary.is_some_and(|weight| !weight.is_finite() || weight < 0.0) {
+            return fail("auxiliary must be a number of at least 0".into());
         }
         match self.k {
             Some(0) => fail("k must be at least 1".into()),
@@ -163,9 +172,29 @@ impl Behaviour {
         self.k.unwrap_or(FOUND)
     }
 
-    /// What becomes of the scores, where nothing else is usual.
+    /// Weight of the loss that tells the next action from another, where there is to be one.
+    pub(super) fn auxiliary(&self) -> Option<f32> {
+        Some(self.auxiliary.unwrap_or(1.0)).filter(|weight| *weight > 0.0)
+    }
+
+    /// What becomes of the scores of attention, softmax where nothing is said.
     pub(super) fn weights(&self) -> PairWeighting {
         self.weights.unwrap_or(PairWeighting::Softmax)
+    }
+
+    /// The block within sessions of elements of this width, which tells places apart by itself.
+    ///
+    /// # Errors
+    /// Several blocks, or learned places.
+    pub(super) fn session_block(&self, model: &str, width: usize) -> Result<TransformerConfig, Error> {
+        let stack = self.transformer(width, BlockNorm::After, true);
+        if stack.blocks != 1 || stack.places.is_some() {
+            return Err(Error::Config(format!(
+                "model `{model}`: [model.sequence] transformer: dsin has one block, whose bias tells sessions and places \
+                 apart; leave out `blocks` and `places`"
+            )));
+        }
+        Ok(stack.block)
     }
 
     /// Blocks of self-attention over elements of this width: how many, how many places they tell apart, and what each is. Without

@@ -8,6 +8,7 @@ pub mod deepfm;
 pub mod dien;
 pub mod din;
 pub mod din_self;
+pub mod dsin;
 pub mod ensemble;
 pub mod esmm;
 pub mod ffm;

@@ -128,9 +128,7 @@ impl TargetTransformer {
         let joined = with_candidates(values, own, pairs);
         let seen = self.encoder.forward(pass, &joined);
         let each = Pairs::each(&seen);
-        let (target, keys) = (own.clone(), seen);
-        let seen = Sequence { keys, context: None, target, pairs: each, gap: None, strength: None };
-        self.pool.forward(pass, &seen)
+        self.pool.forward(pass, &Sequence::new(seen, own.clone(), each))
     }
 }
 
