@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use crate::online::BuildOnline;
 use crate::rank::{
-    autoint, dcn, dcn_v2, deepfm, dien, din, ensemble, esmm, ffm, final_mlp, fm, gbdt, lr, mean_pool, mmoe,
-    moe, ple, shared_bottom, sim_hard, sim_soft, wide_deep,
+    autoint, bst, dcn, dcn_v2, deepfm, dien, din, din_self, dsin, ensemble, esmm, ffm, final_mlp, fm, gbdt,
+    lr, mean_pool, mmoe, moe, ple, shared_bottom, sim_hard, sim_soft, wide_deep,
 };
 use crate::{Error, ModelConfig};
 
 /// Scores candidates of requests, one logit per task.
 pub trait Ranker: Send + Sync {
-    /// Logits `[N, T]`, never squashed.
+    /// Logits `[N, T]`, never squashed. A layer with an objective of its own gives it to [`Pass::add_loss`].
     fn forward(&self, pass: &Pass, x: &Inputs) -> Tensor;
 
     /// Scalar training loss: the sum over tasks of the mean binary cross-entropy over each task's rows. Models with a
@@ -209,9 +209,12 @@ pub const RANKERS: &[RankerDef] = &[
     ensemble::DEF,
     mean_pool::DEF,
     din::DEF,
+    din_self::DEF,
+    bst::DEF,
     sim_hard::DEF,
     sim_soft::DEF,
     dien::DEF,
+    dsin::DEF,
 ];
 
 /// Builds the ranker that `cfg` names.

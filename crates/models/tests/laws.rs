@@ -46,6 +46,7 @@ const SCHEMA: &str = r#"
     kind = "sequence"
     elements = ["item_id"]
     gap = true
+    session_gap_mins = 30
     [[feature]]
     name = "user_item"
     kind = "cross"
@@ -95,7 +96,8 @@ fn examples(encoder: &Encoder, requests: u32, each: u32, seed: u32) -> Examples 
         x.request_time_ms.push(1_000_000_000 + i64::from(r) * 1000);
         let past = (0..draw(2) % 4).map(|k| Action {
             item: draw(3 + k) % ITEMS,
-            time_ms: 900_000_000 + i64::from(k) * 60_000,
+            // 20 minutes after the first, then an hour: two sessions.
+            time_ms: 900_000_000 + i64::from(k * k) * 1_200_000,
             kind: 1,
             value: 1.0,
         });
@@ -124,7 +126,7 @@ const SMALL: [&str; 9] = [
 ];
 
 /// Forms of models that their options lead to and that must hold to the laws as well.
-const VARIANTS: [(&str, &str); 28] = [
+const VARIANTS: [(&str, &str); 40] = [
     ("deepfm", r#"lhuc = { fields = ["user_id", "age"], hidden = [6] }"#),
     ("deepfm", r#"activation = "silu""#),
     ("wide_deep", r#"deep_fields = ["user_id", "item_id", "tags"]"#),
@@ -148,6 +150,30 @@ const VARIANTS: [(&str, &str); 28] = [
     ("sim_hard", "sequence = { category = \"item_id\", k = 2 }"),
     ("sim_soft", "sequence = { k = 2, activation = \"relu\" }"),
     ("dien", "sequence = { combine = \"sum\" }"),
+    ("din", "sequence = { scene = [\"position\", \"age\"], activation = \"silu\" }"),
+    ("dien", "sequence = { scene = [\"position\"], auxiliary = 0.0 }"),
+    ("dsin", "sequence = { transformer = { heads = 2 }, weights = { entmax = 1.5 } }"),
+    ("dsin", "sequence = { combine = \"sum\", strength = true, transformer = { norm = \"before\" } }"),
+    ("wide_deep", "activation = \"silu\"\nsequence = { block = \"dsin\" }"),
+    ("din_self", "sequence = { transformer = { heads = 2, causal = true }, activation = \"silu\" }"),
+    (
+        "din_self",
+        "sequence = { combine = \"sum\", transformer = { blocks = 2, norm = \"after\", places = 4 } }",
+    ),
+    ("bst", "sequence = { transformer = { heads = 4, places = 4 }, pool = \"mean\" }"),
+    (
+        "bst",
+        "sequence = { combine = \"sum\", strength = true, transformer = { blocks = 2, norm = \"query\", causal = true } }",
+    ),
+    (
+        "bst",
+        "sequence = { transformer = { rotary = 100.0, window = 2 }, pool = \"max\", scene = [\"position\"] }",
+    ),
+    ("deepfm", "activation = \"silu\"\nsequence = { block = \"bst\" }"),
+    (
+        "dcn_v2",
+        "activation = \"silu\"\nsequence = { block = \"din_self\", unit = [8], weights = \"softmax\" }",
+    ),
     ("deepfm", "activation = \"silu\"\nsequence = { block = \"din\", unit = [8, 4] }"),
     (
         "dcn_v2",
@@ -295,6 +321,12 @@ fn right_item(name: &str, x: &Examples, r: usize) -> u32 {
     past.last().map_or(0, |item| (item + 1) % ITEMS)
 }
 
+/// What training makes small: the tasks' loss, and what layers add to it.
+fn total(model: &dyn Ranker, pass: &Pass, x: &Inputs, y: &[f32]) -> (Tensor, Option<Tensor>) {
+    let loss = model.loss(&model.forward(pass, x), &Labels { values: y, weights: &[] });
+    (loss, pass.take_losses())
+}
+
 /// Fits a model that learns from all rows at once; one that learns by steps stays as it is, and says so.
 fn fit(bench: &mut Bench<dyn Ranker>, batch: &Batch) -> bool {
     let Some(fit) = RANKERS.iter().find(|def| def.name == bench.cfg.name).unwrap().fit else { return false };
@@ -339,6 +371,66 @@ fn a_row_scores_the_same_alone_in_a_batch_and_permuted() {
 }
 
 #[test]
+fn many_candidates_of_a_request_score_as_each_does_alone() {
+    // So many that what belongs to a request meets the first layers once per request.
+    for (name, mut bench) in rankers() {
+        let x = examples(bench.assembler.encoder(), 3, 12, 6);
+        let batch = bench.assembler.batch(&x).unwrap();
+        fit(&mut bench, &batch);
+        let together = logits(&bench, &x);
+        for n in 0..36 {
+            let mut alone = x.gather(&[n as u32 / 12]);
+            (alone.candidate_request, alone.candidate_item) = (vec![0], vec![x.candidate_item[n]]);
+            alone.labels = vec![x.labels[n]];
+            alone.exposure = bench.assembler.encoder().exposure_defaults(1).unwrap();
+            let z = logits(&bench, &alone)[0];
+            assert!(near(z, together[n]), "{name}: candidate {n}: {z} alone, {} among others", together[n]);
+        }
+    }
+}
+
+#[test]
+fn the_auxiliary_loss_is_of_histories_alone_and_can_be_switched_off() {
+    let build: &Build<dyn Ranker> = &|c, s, p| ranker::build(c, s, p).unwrap();
+    let with = |options: &str| {
+        let mut cfg = config("dien");
+        cfg.options.extend(options.parse::<toml::Table>().unwrap());
+        Bench::new(cfg, build)
+    };
+    let added = |bench: &Bench<dyn Ranker>, x: &Examples, mode: Mode| {
+        let batch = bench.assembler.batch(x).unwrap();
+        bench.run(&batch, mode, |model, pass, x| total(model, pass, x, &batch.labels).1.map(|l| l.item()))
+    };
+    let dien = with("");
+    let x = examples(dien.assembler.encoder(), 20, 2, 8);
+    let first = added(&dien, &x, Mode::Train).unwrap();
+    assert!(first > 0.0 && first.is_finite());
+    assert_eq!(added(&dien, &x, Mode::Train), Some(first), "the same seed draws the same");
+    assert_eq!(added(&dien, &x, Mode::Infer), None, "nothing is added where nothing is learned");
+    let other =
+        Examples { candidate_item: x.candidate_item.iter().map(|i| (i + 3) % ITEMS).collect(), ..x.clone() };
+    assert_eq!(added(&dien, &other, Mode::Train), Some(first), "candidates are not looked at");
+    let half = added(&with("sequence = { auxiliary = 0.5 }"), &x, Mode::Train).unwrap();
+    assert!(near(half, 0.5 * first), "{half} of {first}");
+    assert_eq!(added(&with("sequence = { auxiliary = 0.0 }"), &x, Mode::Train), None);
+    // One action in all, none, and one item again and again: there is nothing to tell apart.
+    for histories in [vec![vec![3]], vec![vec![], vec![]], vec![vec![5, 5, 5], vec![5, 5]]] {
+        let x = with_histories(dien.assembler.encoder(), &histories);
+        assert_eq!(added(&dien, &x, Mode::Train), None, "{histories:?}");
+    }
+}
+
+#[test]
+fn sessions_ask_for_the_feature_to_have_them() {
+    let schema = SCHEMA.replace("session_gap_mins = 30\n", "");
+    let encoder = Fitter::new(&schema.parse::<Schema>().unwrap()).finish().unwrap();
+    let sides = serving::sides(&encoder);
+    let shape = Shape { fields: encoder.fields(), sides: &sides, tasks: 1 };
+    let err = ranker::build(&ModelConfig::named("dsin"), &shape, &mut Params::new(1)).err().unwrap();
+    assert!(err.to_string().contains("need `session_gap_mins` of the sequence `clicks`"), "{err}");
+}
+
+#[test]
 fn gradients_match_finite_differences() {
     // What is fitted as a whole has no gradients.
     let by_steps = |cfg: &ModelConfig| RANKERS.iter().any(|def| def.name == cfg.name && def.fit.is_none());
@@ -347,7 +439,8 @@ fn gradients_match_finite_differences() {
         let y = batch.labels.clone();
         let loss = |bench: &Bench<dyn Ranker>, mode| {
             bench.run(&batch, mode, |model, pass, x| {
-                let loss = model.loss(&model.forward(pass, x), &Labels { values: &y, weights: &[] });
+                let (loss, layers) = total(model, pass, x, &y);
+                let loss = layers.map_or(loss.clone(), |layers| loss.add(&layers));
                 (loss.item(), (mode == Mode::Train).then(|| pass.backward(&loss)))
             })
         };
@@ -392,18 +485,21 @@ fn sixty_four_rows_are_over_fitted() {
         }
         let batch = bench.assembler.batch(&x).unwrap();
         let mut optimiser = Optimiser::new(DenseOptim::adam(0.02));
-        let mut last = f32::INFINITY;
+        let last = std::cell::Cell::new(f32::INFINITY);
         let loss = |model: &(dyn Ranker + 'static), pass: &Pass, x: &Inputs| {
-            model.loss(&model.forward(pass, x), &Labels { values: &batch.labels, weights: &[] })
+            // What layers add is learned too, but it need not vanish.
+            let (loss, layers) = total(model, pass, x, &batch.labels);
+            last.set(loss.item());
+            layers.map_or(loss.clone(), |layers| loss.add(&layers))
         };
         if fit(&mut bench, &batch) {
-            last = bench.run(&batch, Mode::Infer, loss).item();
+            bench.run(&batch, Mode::Infer, loss);
         } else {
             for _ in 0..300 {
-                last = bench.step(&batch, &mut optimiser, loss);
+                bench.step(&batch, &mut optimiser, loss);
             }
         }
-        assert!(last < 0.05, "{name}: loss is still {last}");
+        assert!(last.get() < 0.05, "{name}: loss is still {}", last.get());
     }
 }
 
@@ -576,6 +672,9 @@ fn with_histories(encoder: &Encoder, histories: &[Vec<u32>]) -> Examples {
     x
 }
 
+/// Rankers that read a history by a block.
+const READERS: [&str; 8] = ["mean_pool", "din", "din_self", "bst", "sim_hard", "sim_soft", "dien", "dsin"];
+
 /// Rankers and variants that look at histories in the way given.
 fn reading(names: &[&str]) -> Vec<(String, Bench<dyn Ranker>)> {
     rankers().into_iter().filter(|(name, _)| names.contains(&name.split(' ').next().unwrap())).collect()
@@ -584,13 +683,16 @@ fn reading(names: &[&str]) -> Vec<(String, Bench<dyn Ranker>)> {
 #[test]
 fn histories_that_are_sets_may_be_permuted_and_those_that_are_not_may_not() {
     let histories = [vec![1, 2, 3, 2, 7], vec![7, 2, 3, 2, 1], vec![]];
-    for (name, bench) in reading(&["mean_pool", "din", "sim_hard", "sim_soft", "dien"]) {
+    for (name, bench) in reading(&READERS) {
         let z = logits(&bench, &with_histories(bench.assembler.encoder(), &histories));
-        // The latest of several matches, the last element and a recurrence know an order.
-        let ordered = name.starts_with("dien") || name.contains("last") || name.contains("k = 2");
+        // The latest of several matches, the last element, a recurrence, places and masks know an order.
+        let knows = ["last", "places", "causal", "rotary", "window"].iter().any(|word| name.contains(word));
+        let knows = knows || name.starts_with("dien");
+        // The bias of a place within a session is small at first.
+        let ordered = knows || name.starts_with("dsin") || name.contains("k = 2");
         assert!(z.iter().all(|z| z.is_finite()), "{name}: an empty history");
         assert!(ordered || near(z[0], z[1]), "{name}: {z:?}");
-        if name.starts_with("dien") || name.contains("last") {
+        if knows {
             assert!((z[0] - z[1]).abs() > 1e-6, "{name} does not see the order: {z:?}");
         }
     }
@@ -646,7 +748,24 @@ fn options_of_sequence_blocks_are_checked() {
         ("sim_soft", "k = 0", "at least 1"),
         ("sim_hard", "k = 3", "needs `category`"),
         ("sim_hard", "category = \"item\"", "did you mean `item_id`?"),
+        ("sim_hard", "category = \"tags\"", "`tags` has several values per item"),
         ("mean_pool", "activation = \"relu\"", "`activation` means nothing"),
+        ("mean_pool", "scene = [\"position\"]", "`scene` means nothing"),
+        ("din", "scene = [\"positon\"]", "did you mean `position`?"),
+        ("din", "scene = []", "must name a field"),
+        ("din", "transformer = { heads = 2 }", "`transformer` means nothing"),
+        ("bst", "unit = [4]", "`unit` means nothing for the block bst; it takes transformer, pool, scene"),
+        ("bst", "transformer = { heads = 3 }", "heads = 3 do not divide"),
+        ("bst", "pool = \"gap\"", "no gap and no strength"),
+        ("dien", "auxiliary = -1.0", "auxiliary must be a number of at least 0"),
+        ("din", "auxiliary = 1.0", "`auxiliary` means nothing"),
+        ("dsin", "transformer = { blocks = 2 }", "dsin has one block"),
+        ("dsin", "transformer = { places = 9 }", "dsin has one block"),
+        ("dsin", "weights = { entmax = 0.5 }", "above 1"),
+        ("din_self", "transformer = { blocks = 0 }", "needs a layer"),
+        ("din_self", "transformer = { feed = 0 }", "must be above 0"),
+        ("din_self", "transformer = { causl = true }", "did you mean `causal`?"),
+        ("din_self", "transformer = { dropout = 1.0 }", "dropout must be in [0, 1)"),
     ] {
         let table = format!("sequence = {{ {options} }}").parse().unwrap();
         let cfg = ModelConfig { name: name.into(), fields: None, options: table };
@@ -660,7 +779,7 @@ fn one_event_a_hundred_thousand_unknown_items_and_equal_times_have_defined_score
     let long: Vec<u32> = (0..100_000).map(|e| e % ITEMS).collect();
     let latest = long[long.len() - 50..].to_vec();
     let histories = [vec![3], long, latest, vec![ITEMS + 5, ITEMS + 9], vec![ITEMS + 9, ITEMS + 5]];
-    for (name, bench) in reading(&["mean_pool", "din", "sim_hard", "sim_soft", "dien"]) {
+    for (name, bench) in reading(&READERS) {
         let z = logits(&bench, &with_histories(bench.assembler.encoder(), &histories));
         assert!(z.iter().all(|z| z.is_finite()), "{name}: {z:?}");
         assert!(near(z[1], z[2]), "{name}: the feature keeps the latest 50");

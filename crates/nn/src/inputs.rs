@@ -3,11 +3,16 @@
 use crate::error::{Error, Result};
 use crate::lookup::{Lookup, Places, SpaceKeys};
 use crate::ops::Bags;
+use crate::ops::split::Split;
 use crate::params::TableId;
 use crate::pass::Pass;
 use crate::tensor::Tensor;
 use millstream_schema::{Batch, Column, Field};
+use std::rc::Rc;
 use std::sync::Arc;
+
+/// Candidates per request from which it pays to meet the request's columns of a weight once per request.
+const SPLIT_FROM: usize = 4;
 
 /// One encoded field of a batch.
 #[derive(Debug, Clone)]
@@ -113,8 +118,21 @@ impl Inputs {
     }
 
     /// `[R, ..]` → `[N, ..]`: each candidate gets its request's row.
+    ///
+    /// In inference, with many candidates for a request, what such rows are multiplied by meets them once per request.
     pub fn expand(&self, per_request: &Tensor) -> Tensor {
-        if self.one_each { per_request.clone() } else { per_request.gather(&self.candidate_request) }
+        if self.one_each {
+            return per_request.clone();
+        }
+        let rows = per_request.gather(&self.candidate_request);
+        let split = (self.splits() && !rows.tracked() && rows.shape().len() == 2)
+            .then(|| Rc::new(Split::of_requests(per_request, &self.candidate_request)));
+        Tensor { split, ..rows }
+    }
+
+    /// Whether there are so many candidates that it pays to meet the request's columns of a weight once per request.
+    pub(crate) fn splits(&self) -> bool {
+        self.candidates > 0 && self.candidates >= SPLIT_FROM * self.requests
     }
 }
 

@@ -56,9 +56,10 @@ pub use init::{Init, RowInit};
 pub use inputs::{FieldInput, Inputs};
 pub use layers::{
     Activate, ActivationUnit, Augru, BatchNorm, BilinearFusion, BlockNorm, Combine, CrossMixture, CrossNet,
-    Dice, Embed, EmbedSpec, Experts, FieldAttention, FieldAware, Gates, Gru, LayerNorm, Lhuc, Linear,
-    LinearEach, LinearTerms, Lstm, Mlp, MlpConfig, PairWeighting, PlaceEmbedding, Prelu, SeqEmbed, SeqPool,
-    Sequence, TargetAttention, TransformerBlock, TransformerConfig, UnitConfig, VectorCross,
+    Dice, Embed, EmbedSpec, Experts, FieldAttention, FieldAware, Gates, Gru, Items, LayerNorm, Lhuc, Linear,
+    LinearEach, LinearTerms, Lstm, Mlp, MlpConfig, PairWeighting, PlaceEmbedding, Prelu, SceneQuery,
+    SeqEmbed, SeqEncoder, SeqPool, Sequence, SessionInterest, TargetAttention, TargetTransformer,
+    TransformerBlock, TransformerConfig, UnitConfig, VectorCross,
 };
 pub use lookup::{Lookup, Places, Planner, SpaceKeys};
 pub use ops::{Activation, Bags, Pooling, SeqAttention, Transpose};

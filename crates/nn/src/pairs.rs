@@ -70,6 +70,18 @@ impl Pairs {
         Self { history, request, offsets }
     }
 
+    /// The same candidates over other elements of the same histories' requests.
+    ///
+    /// # Panics
+    /// If there is another number of histories.
+    pub(crate) fn over(&self, histories: &Ragged) -> Self {
+        assert_eq!(histories.rows() + 1, self.history.len(), "pairs over another number of histories");
+        match Self::new(histories, self.request.clone()) {
+            Ok(pairs) => pairs,
+            Err(e) => panic!("{e}"),
+        }
+    }
+
     /// N.
     pub fn candidates(&self) -> usize {
         self.request.len()

@@ -46,6 +46,7 @@ pub struct Pass {
     rows: RefCell<Vec<Option<NodeId>>>,
     tables: Arc<Vec<TableSpec>>,
     statistics: RefCell<Vec<(ParamId, Vec<f32>)>>,
+    losses: RefCell<Vec<Tensor>>,
 }
 
 impl Pass {
@@ -62,6 +63,7 @@ impl Pass {
             tables: params.shared_tables(),
             precision: if mode == Mode::Infer { params.precision() } else { Precision::F32 },
             statistics: RefCell::new(Vec::new()),
+            losses: RefCell::new(Vec::new()),
             weights,
         }
     }
@@ -151,6 +153,23 @@ impl Pass {
     /// Notes the new values of a running statistic, to be put in place with the gradients.
     pub(crate) fn note_statistic(&self, id: ParamId, values: Vec<f32>) {
         self.statistics.borrow_mut().push((id, values));
+    }
+
+    /// Adds a scalar to what training is to make small, beside the loss of the pass's outputs: an objective of a layer's own. Whoever
+    /// trains adds [`Pass::take_losses`] to the loss. In inference nothing is kept.
+    ///
+    /// # Panics
+    /// If it is no scalar.
+    pub fn add_loss(&self, loss: Tensor) {
+        assert_eq!(loss.len(), 1, "a loss is a scalar, not {:?}", loss.shape);
+        if self.is_training() {
+            self.losses.borrow_mut().push(loss);
+        }
+    }
+
+    /// The sum of what was added by [`Pass::add_loss`] since it was last taken; `None` if nothing was.
+    pub fn take_losses(&self) -> Option<Tensor> {
+        self.losses.take().into_iter().reduce(|sum, loss| sum.add(&loss))
     }
 
     /// Gradients of `loss` with respect to all weights and table rows it depends on. Once per pass.

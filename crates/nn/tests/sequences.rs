@@ -53,13 +53,12 @@ impl Inputs {
 
     fn sequence(&self, pass: &Pass) -> Sequence {
         let keys = Ragged::new(offsets(), pass.param(self.keys)).unwrap();
+        let pairs = Pairs::new(&keys, Arc::new(REQUEST.to_vec())).unwrap();
         Sequence {
-            pairs: Pairs::new(&keys, Arc::new(REQUEST.to_vec())).unwrap(),
-            keys,
             context: self.context.map(|c| pass.param(c)),
-            target: pass.param(self.target),
             gap: Some(Arc::new((0..elements()).map(|e| (e * 5 % 7) as u8).collect())),
             strength: Some(Arc::new((0..elements()).map(|e| (e * 3 % 5) as f32 - 1.0).collect())),
+            ..Sequence::new(keys, pass.param(self.target), pairs)
         }
     }
 }
@@ -180,7 +179,7 @@ fn many_candidates_over_long_histories_are_cut_into_stretches_without_a_differen
         let keys = Ragged::new(Arc::new(vec![0, m as u32]), pass.param(keys)).unwrap();
         let pairs = Pairs::new(&keys, Arc::new(vec![0; n])).unwrap();
         let target = pass.param(target);
-        let x = Sequence { keys, context: None, target, pairs, gap: None, strength: None };
+        let x = Sequence::new(keys, target, pairs);
         unit.forward(&pass, &x).to_vec()
     };
     assert_eq!(run(Mode::Infer), run(Mode::Train));
@@ -197,8 +196,7 @@ fn a_history_of_a_hundred_thousand_events_and_none_at_all_are_defined() {
         let keys = Ragged::new(Arc::new(vec![0, m as u32]), values).unwrap();
         let pairs = Pairs::new(&keys, Arc::new(vec![0])).unwrap();
         let target = pass.constant(&[1, 4], vec![0.3; 4]);
-        let y =
-            unit.forward(&pass, &Sequence { keys, context: None, target, pairs, gap: None, strength: None });
+        let y = unit.forward(&pass, &Sequence::new(keys, target, pairs));
         assert!(y.is_finite());
         assert!(m > 0 || y.data().iter().all(|v| *v == 0.0));
         let gradients = pass.backward(&y.sum());
@@ -274,13 +272,10 @@ fn weights(scores: &[f32], weighting: PairWeighting) -> Vec<f32> {
     let keys = Ragged::new(Arc::new(vec![0, n as u32]), pass.constant(&[n, 1], scores.to_vec())).unwrap();
     // With unit vectors as context, the interest is the weights.
     let identity = (0..n * n).map(|i| if i / n == i % n { 1.0 } else { 0.0 }).collect();
+    let pairs = Pairs::new(&keys, Arc::new(vec![0])).unwrap();
     let x = Sequence {
-        pairs: Pairs::new(&keys, Arc::new(vec![0])).unwrap(),
-        keys,
         context: Some(pass.constant(&[n, n], identity)),
-        target: pass.constant(&[1, 1], vec![1.0]),
-        gap: None,
-        strength: None,
+        ..Sequence::new(keys, pass.constant(&[1, 1], vec![1.0]), pairs)
     };
     attention.forward(&pass, &x).data()[1..].to_vec()
 }
@@ -364,14 +359,17 @@ fn recurrences_are_those_of_plain_operations() {
     let mut params = Params::new(9);
     let inputs = Inputs::new(&mut params, 4, 2);
     let augru = Augru::new(&mut params, "dien", (4, 6)).unwrap();
-    let fused = run(&params, |pass| augru.forward(pass, &inputs.sequence(pass)));
+    let interests = |pass: &Pass| {
+        let x = inputs.sequence(pass);
+        augru.forward(pass, &x, &augru.states(pass, &x))
+    };
+    let fused = run(&params, interests);
     let naive = run(&params, |pass| evolved(pass, &params, &inputs.sequence(pass), 6));
     assert!(near(&fused.0, &naive.0, 1e-5));
     for ((id, a), b) in params.ids().zip(&fused.1).zip(&naive.1) {
         assert!(near(a, b, 1e-4), "{}: {a:?} {b:?}", params.name(id));
     }
-    gradcheck::check(&mut params, 5e-3, |pass| probe(pass, &augru.forward(pass, &inputs.sequence(pass))))
-        .unwrap();
+    gradcheck::check(&mut params, 5e-3, |pass| probe(pass, &interests(pass))).unwrap();
     let pass = Pass::new(&params, Mode::Infer, 0);
-    assert!(near(augru.forward(&pass, &inputs.sequence(&pass)).data(), &fused.0, 1e-6));
+    assert!(near(interests(&pass).data(), &fused.0, 1e-6));
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::encode::{FIRST, GAP_BUCKETS, MISSING, Ragged, fold};
+use crate::feature::SESSION;
 use crate::{Batch, Column, Columns, Encoder, Error, EventKind, Examples, FeatureKind, History, Rows, Side};
 
 /// Joins encoded users and items to examples.
@@ -102,31 +103,60 @@ impl Assembler {
             .ok_or_else(|| Error::Corrupt(format!("field `{}` has no column", field.name)))
     }
 
-    /// One field of a sequence: an element's keys or the time gaps, latest `max_len` actions.
+    /// One field of a sequence: an element's keys, the time gaps or the sessions; latest `max_len` actions.
     fn sequence(&self, place: usize, x: &Examples) -> Result<Column, Error> {
         let field = &self.encoder.fields()[place];
         let spec = &self.encoder.schema().features[field.feature];
-        let FeatureKind::Sequence { events, max_len, strength, elements, .. } = &spec.kind else {
+        let FeatureKind::Sequence { events, max_len, strength, elements, times, .. } = &spec.kind else {
             return Err(Error::Corrupt(format!("field `{}` is not a sequence", field.name)));
         };
         let element = field.name.strip_prefix(&spec.name).and_then(|n| n.strip_prefix('.')).unwrap_or("");
-        let is_gap = !elements.iter().any(|e| e == element);
-        let keys = if is_gap { None } else { Some(self.item_keys(element)?) };
+        let of = match times.session_gap_mins() {
+            _ if elements.iter().any(|e| e == element) => Part::Keys(self.item_keys(element)?),
+            Some(mins) if element == SESSION => Part::Session { longest_ms: i64::from(mins) * 60_000 },
+            _ => Part::Gap,
+        };
         let mut ragged = Ragged::new(*strength);
         let codes: Vec<u8> = events.iter().map(EventKind::code).collect();
-        let mut picked = Vec::new();
+        let (mut picked, mut keys) = (Vec::new(), Vec::new());
         for request in 0..x.requests() {
             latest(&x.history, request, &codes, *max_len, &mut picked);
-            for &at in picked.iter().rev() {
-                let key = match keys {
-                    Some(keys) => keys[x.history.item[at].min(self.no_item) as usize],
-                    None => gap_key(x.request_time_ms[request].saturating_sub(x.history.time_ms[at])),
-                };
+            self.keys_of(&of, (x, request), &picked, &mut keys);
+            for (&at, &key) in picked.iter().zip(&keys).rev() {
                 ragged.push(key, x.history.value[at]);
             }
             ragged.end_row();
         }
         Ok(ragged.column())
+    }
+
+    /// The keys of the actions `picked`, latest first.
+    fn keys_of(
+        &self,
+        of: &Part<'_>,
+        (x, request): (&Examples, usize),
+        picked: &[usize],
+        keys: &mut Vec<u64>,
+    ) {
+        let time_ms = |at: usize| x.history.time_ms[at];
+        keys.clear();
+        match of {
+            Part::Keys(all) => {
+                keys.extend(picked.iter().map(|&at| all[x.history.item[at].min(self.no_item) as usize]));
+            }
+            Part::Gap => keys.extend(
+                picked.iter().map(|&at| gap_key(x.request_time_ms[request].saturating_sub(time_ms(at)))),
+            ),
+            Part::Session { longest_ms } => {
+                let (mut session, mut after) = (FIRST, None);
+                for &at in picked {
+                    let ended = |after: i64| after.saturating_sub(time_ms(at)) > *longest_ms;
+                    session += u64::from(after.is_some_and(ended));
+                    after = Some(time_ms(at));
+                    keys.push(session);
+                }
+            }
+        }
     }
 
     /// ln(1 + m) and m / L per candidate, m being how many of the L latest actions' items share the
@@ -209,6 +239,16 @@ impl Assembler {
             (column, _) => column,
         })
     }
+}
+
+/// What a field of a sequence holds of each action.
+enum Part<'a> {
+    /// The keys `[items]` of an item feature.
+    Keys(&'a [u64]),
+    /// The time to the request.
+    Gap,
+    /// How many sessions back it is, no two actions of one session being further apart from the next than so long.
+    Session { longest_ms: i64 },
 }
 
 /// Adds the row that stands for a user or an item that is not known: every feature missing.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::cell::{Category, Number};
-use crate::feature::Transform;
+use crate::feature::{GAP, SESSION, Transform};
 use crate::fit::column_of;
 use crate::{BadValues, Column, Columns, Error, FeatureKind, FeatureSpec, Frame, IdMap, Schema, Side, parse};
 
@@ -287,16 +287,22 @@ fn fields_of(schema: &Schema, fitted: &[Fitted], index: usize, out: &mut Vec<Fie
             let (rows, shape) = cross_shape(schema, of);
             add(spec.name.clone(), rows, shape, table, size);
         }
-        FeatureKind::Sequence { elements, shared, gap, .. } => {
+        FeatureKind::Sequence { elements, shared, times, max_len, .. } => {
             for element in elements {
                 let name = format!("{}.{element}", spec.name);
                 let Some(at) = schema.features.iter().position(|f| f.name == *element) else { continue };
                 let space = if *shared { schema.features[at].table.clone() } else { name.clone() };
                 add(name, Rows::Request, Shape::Keys, Some(space), size_of(&fitted[at]));
             }
-            if *gap {
-                let name = format!("{}.gap", spec.name);
-                add(name.clone(), Rows::Request, Shape::Keys, Some(name), Some(FIRST + GAP_BUCKETS));
+            let mut counted = |part: &str, size: u64| {
+                let name = format!("{}.{part}", spec.name);
+                add(name.clone(), Rows::Request, Shape::Keys, Some(name), Some(FIRST + size));
+            };
+            if times.has_gap() {
+                counted(GAP, GAP_BUCKETS);
+            }
+            if times.session_gap_mins().is_some() {
+                counted(SESSION, *max_len as u64);
             }
         }
     }

@@ -115,8 +115,8 @@ pub enum FeatureKind {
         elements: Vec<String>,
         /// Whether elements share the item features' embedding tables or have their own.
         shared: bool,
-        /// Field `name.gap`: log₂ buckets of the seconds between action and request.
-        gap: bool,
+        /// What is kept of the actions' times.
+        times: Times,
         /// Weigh elements by the action's value.
         strength: bool,
     },
@@ -153,6 +153,57 @@ pub enum FeatureKind {
         buckets: Option<u64>,
     },
 }
+
+/// What is kept of the times of a sequence's actions. Files from before there were sessions hold a yes or no for the gap in its
+/// place, which are the first two.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Times {
+    /// Nothing but their order.
+    #[default]
+    Order,
+    /// Field `name.gap`: log₂ buckets of the seconds between action and request.
+    Gap,
+    /// Field `name.session`: how many sessions back an action is; one ends where nothing happens for longer than so many minutes.
+    Session(u32),
+    /// Both fields.
+    Both(u32),
+}
+
+impl Times {
+    /// From what a configuration asks for.
+    pub fn new(gap: bool, session_gap_mins: Option<u32>) -> Self {
+        match (gap, session_gap_mins) {
+            (false, None) => Self::Order,
+            (true, None) => Self::Gap,
+            (false, Some(mins)) => Self::Session(mins),
+            (true, Some(mins)) => Self::Both(mins),
+        }
+    }
+
+    /// Whether there is a field `name.gap`.
+    pub fn has_gap(self) -> bool {
+        matches!(self, Self::Gap | Self::Both(_))
+    }
+
+    /// Minutes without an action that end a session, where there is a field `name.session`.
+    pub fn session_gap_mins(self) -> Option<u32> {
+        match self {
+            Self::Session(mins) | Self::Both(mins) => Some(mins),
+            Self::Order | Self::Gap => None,
+        }
+    }
+
+    /// Names of the fields, after the sequence's.
+    fn fields(self) -> impl Iterator<Item = &'static str> {
+        let session = self.session_gap_mins().map(|_| SESSION);
+        self.has_gap().then_some(GAP).into_iter().chain(session)
+    }
+}
+
+/// Field of a sequence for the times between action and request.
+pub(crate) const GAP: &str = "gap";
+/// Field of a sequence for the sessions.
+pub(crate) const SESSION: &str = "session";
 
 /// One declared feature.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -191,7 +242,9 @@ impl Schema {
         for (i, feature) in features.iter().enumerate() {
             match &feature.kind {
                 FeatureKind::Cross { of, .. } => check_cross(feature, of, &features[..i])?,
-                FeatureKind::Sequence { elements, .. } => check_elements(feature, elements, &features)?,
+                FeatureKind::Sequence { elements, times, .. } => {
+                    check_elements(feature, (elements, *times), &features)?;
+                }
                 FeatureKind::Match { element, .. } => check_match(feature, element, &features)?,
                 _ => {}
             }
@@ -231,10 +284,10 @@ impl FeatureSpec {
     /// The name, and for a sequence those of its fields.
     fn names(&self) -> Vec<String> {
         let mut names = vec![self.name.clone()];
-        if let FeatureKind::Sequence { elements, gap, .. } = &self.kind {
-            let gap = gap.then_some("gap");
-            names
-                .extend(elements.iter().map(String::as_str).chain(gap).map(|e| format!("{}.{e}", self.name)));
+        if let FeatureKind::Sequence { elements, times, .. } = &self.kind {
+            let own = |part: &str| format!("{}.{part}", self.name);
+            names.extend(elements.iter().map(|element| own(element)));
+            names.extend(times.fields().map(own));
         }
         names
     }
@@ -344,7 +397,18 @@ fn check_cross(feature: &FeatureSpec, of: &[String], before: &[FeatureSpec]) -> 
     Ok(())
 }
 
-fn check_elements(feature: &FeatureSpec, elements: &[String], all: &[FeatureSpec]) -> Result<(), Error> {
+fn check_elements(
+    feature: &FeatureSpec,
+    (elements, times): (&[String], Times),
+    all: &[FeatureSpec],
+) -> Result<(), Error> {
+    // An item feature so called would be taken for what the sequence's field is the history of.
+    if let Some(name) = times.fields().find(|name| all.iter().any(|f| f.name == *name)) {
+        return Err(Error::config(format!(
+            "feature `{}` has a field `{}.{name}` of its own; call the feature `{name}` something else",
+            feature.name, feature.name
+        )));
+    }
     for name in elements {
         let items = all.iter().filter(|f| f.side == Side::Item);
         let valid: Vec<&str> = items.clone().map(|f| f.name.as_str()).collect();
@@ -391,6 +455,30 @@ mod tests {
         let schema: Schema = include_str!("../tests/every_kind.toml").parse().unwrap();
         assert_eq!(schema.features.len(), 13);
         assert_eq!(schema.columns(Side::User), ["user_id", "age"]);
+    }
+
+    #[test]
+    fn times_are_written_as_the_gap_was() {
+        let sizes = [postcard::to_stdvec(&Times::Order).unwrap(), postcard::to_stdvec(&Times::Gap).unwrap()];
+        assert_eq!(sizes, [postcard::to_stdvec(&false).unwrap(), postcard::to_stdvec(&true).unwrap()]);
+        for times in [Times::Session(30), Times::Both(5)] {
+            let bytes = postcard::to_stdvec(&times).unwrap();
+            assert_eq!(postcard::from_bytes::<Times>(&bytes).unwrap(), times);
+        }
+    }
+
+    #[test]
+    fn sessions_are_checked() {
+        let item = |name: &str| format!("[[feature]]\nname='{name}'\nside='item'\nkind='categorical'\n");
+        let seq =
+            |more: &str| format!("[[feature]]\nname='s'\nkind='sequence'\nelements=['item_id']\n{more}\n");
+        let message = error(&(item("item_id") + &seq("session_gap_mins=0")));
+        assert!(message.contains("`session_gap_mins` must be above 0"), "{message}");
+        for (name, more) in [("session", "session_gap_mins=30"), ("gap", "gap=true")] {
+            let message = error(&(item("item_id") + &item(name) + &seq(more)));
+            assert!(message.contains(&format!("has a field `s.{name}` of its own")), "{message}");
+            assert!((item("item_id") + &item(name) + &seq("")).parse::<Schema>().is_ok());
+        }
     }
 
     #[test]

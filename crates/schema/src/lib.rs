@@ -46,7 +46,7 @@ pub use encode::{Encoder, Field, Pool, Rows, Shape};
 pub use error::Error;
 pub use event::{Event, EventKind};
 pub use examples::{Examples, History};
-pub use feature::{FeatureKind, FeatureSpec, Schema, Side};
+pub use feature::{FeatureKind, FeatureSpec, Schema, Side, Times};
 pub use fit::Fitter;
 pub use frame::Frame;
 pub use ids::{IdMap, ItemRow, UserRow};

@@ -20,6 +20,25 @@ fn loss_of(z: f32, y: f32) -> f32 {
     z.max(0.0) - z * y + (-z.abs()).exp().ln_1p()
 }
 
+/// What of the loss a pass is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// All of it.
+    All,
+    /// One task's.
+    Task(usize),
+    /// What layers of the model add to the tasks' ([`Pass::add_loss`]).
+    Layers,
+}
+
+/// What a pass found.
+pub(crate) struct Passed {
+    pub(crate) loss: f32,
+    pub(crate) gradients: Gradients,
+    /// Whether layers of the model have a loss of their own.
+    pub(crate) layers: bool,
+}
+
 impl Learner {
     /// One step on one batch; gives the batch's loss.
     ///
@@ -113,22 +132,23 @@ impl Learner {
         if let Weighing::GradNorm(balance) = &self.weighing {
             return self.balanced(balance, (batch, planned), logits);
         }
-        let (value, mut gradients) = self.pass((batch, planned), None, (None, logits))?;
+        let first = self.pass((batch, planned), None, (Part::All, logits))?;
+        let (value, mut gradients) = (first.loss, first.gradients);
         if let Some(fgm) = self.setting.training.fgm {
-            let second = self.pass((batch, planned), Some((&gradients, fgm.epsilon)), (None, None))?.1;
-            gradients.add(second);
+            let second = self.pass((batch, planned), Some((&gradients, fgm.epsilon)), (Part::All, None))?;
+            gradients.add(second.gradients);
         }
         Ok((value, gradients))
     }
 
-    /// One pass forward and back, of all tasks or of one, with the rows as they are, or moved so far along the gradients of
+    /// One pass forward and back for part of the loss, with the rows as they are, or moved so far along the gradients of
     /// a pass before.
     pub(crate) fn pass(
         &self,
         (batch, planned): (&Batch, &Planned),
         moved: Option<(&Gradients, f32)>,
-        (task, logits): (Option<usize>, Option<&mut Vec<f32>>),
-    ) -> Result<(f32, Gradients), Error> {
+        (part, logits): (Part, Option<&mut Vec<f32>>),
+    ) -> Result<Passed, Error> {
         let ids: Vec<_> = self.params.table_ids().collect();
         let pass = Pass::new(&self.params, Mode::Train, self.setting.training.seed ^ (self.steps << 20));
         let (store, tables) = (&self.store, &self.tables);
@@ -142,18 +162,24 @@ impl Learner {
             }
             Ok(())
         })?;
-        let loss = self.loss((&pass, &x), (batch, planned), (task, logits))?;
-        let value = loss.item();
-        let gradients = pass.backward(&loss);
-        Ok((value, gradients))
+        let loss = self.loss((&pass, &x), (batch, planned), (part, logits))?;
+        let layers = pass.take_losses();
+        let loss = match (part, &layers) {
+            (Part::All, Some(layers)) => loss.add(layers),
+            (Part::Layers, Some(layers)) => layers.clone(),
+            _ => loss,
+        };
+        let (value, layers) = (loss.item(), layers.is_some());
+        Ok(Passed { loss: value, gradients: pass.backward(&loss), layers })
     }
 
     fn loss(
         &self,
         (pass, x): (&Pass, &Inputs),
         (batch, planned): (&Batch, &Planned),
-        (task, wanted): (Option<usize>, Option<&mut Vec<f32>>),
+        (part, wanted): (Part, Option<&mut Vec<f32>>),
     ) -> Result<Tensor, Error> {
+        let task = if let Part::Task(task) = part { Some(task) } else { None };
         match &self.model {
             Model::Ranker(model) => {
                 let one = |model: &dyn Ranker| {

@@ -8,6 +8,7 @@ use millstream_nn::{Gradients, Init, ParamId, Params, Pass, Tensor};
 use millstream_schema::{Batch, suggest};
 
 use crate::config::{TaskWeights, WeightMethod};
+use crate::step::Part;
 use crate::{Error, Learner};
 
 /// Least weight that GradNorm leaves a task: at 0 its gradient could not tell any more that it should count.
@@ -178,13 +179,20 @@ impl Learner {
         let tasks = self.setting.tasks.len();
         let mut passes = Vec::with_capacity(tasks);
         for t in 0..tasks {
-            passes.push(self.pass((batch, planned), None, (Some(t), logits.take()))?);
+            passes.push(self.pass((batch, planned), None, (Part::Task(t), logits.take()))?);
         }
+        // What layers add is of no task: it counts once and is not balanced.
+        let layers = match passes.iter().any(|passed| passed.layers) {
+            true => Some(self.pass((batch, planned), None, (Part::Layers, None))?),
+            false => None,
+        };
+        let passes: Vec<(f32, Gradients)> = passes.into_iter().map(|p| (p.loss, p.gradients)).collect();
         let weights = self.params.values(balance.weights);
         let losses: Vec<f32> = passes.iter().map(|(loss, _)| *loss).collect();
         let norms = balance.norms(&self.params, &passes)?;
         let state = balance.next(&self.params, &losses, &norms);
-        let value = losses.iter().zip(weights).map(|(loss, w)| loss * w).sum();
+        let of_tasks: f32 = losses.iter().zip(weights).map(|(loss, w)| loss * w).sum();
+        let value = of_tasks + layers.as_ref().map_or(0.0, |layers| layers.loss);
         let scaled = passes.into_iter().zip(weights).map(|((_, mut gradients), w)| {
             gradients.scale(*w);
             gradients
@@ -194,6 +202,7 @@ impl Learner {
             sum
         };
         let mut all = scaled.reduce(add).unwrap_or_default();
+        layers.into_iter().for_each(|layers| all.add(layers.gradients));
         for (id, values) in state {
             all.note_statistic(id, values);
         }

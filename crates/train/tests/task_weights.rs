@@ -4,8 +4,8 @@
 mod support;
 
 use millstream_schema::Batch;
-use millstream_train::{Learner, RunState, checkpoint, eval};
-use support::{Dice, Replayed, batch_of, model, setting, training};
+use millstream_train::{Learner, RunState, Setting, checkpoint, eval};
+use support::{Dice, Replayed, batch_of, history_batches, history_encoder, model, setting, training};
 
 const SHARED: &str =
     "name = \"shared_bottom\"\nembedding = 4\nhidden = [8]\ntower_hidden = [4]\ninit_std = 0.1";
@@ -137,6 +137,47 @@ fn grad_norm_pulls_down_a_task_whose_gradients_are_large() {
     }
     let weights = learner.task_weights().unwrap();
     assert!(weights[0] < 0.7 && weights[1] > 1.3, "{weights:?}");
+}
+
+/// The losses of two steps of DIEN on two tasks of the same labels, and the logits after them.
+fn two_steps_of_dien(sequence: &str, training_text: &str) -> ([f32; 2], Vec<f32>) {
+    let all = history_batches(2, 64, 5).into_iter().map(|batch| Batch {
+        labels: batch.labels.iter().flat_map(|y| [*y, *y]).collect(),
+        tasks: 2,
+        ..batch
+    });
+    let all: Vec<Batch> = all.collect();
+    let text = format!(
+        "name = \"dien\"\nembedding = 4\nhidden = [8]\nactivation = \"tanh\"\ninit_std = 0.1\n{sequence}"
+    );
+    let (model, training) = (model(&text), training(training_text));
+    let (encoder, tasks) = (history_encoder(), TASKS.map(str::to_owned));
+    let setting =
+        Setting { encoder: &encoder, tasks: &tasks, model: &model, training: &training, sampling: None };
+    let mut learner = Learner::new(&setting).unwrap();
+    let losses = [0, 1].map(|i| learner.step(&all[i]).unwrap());
+    (losses, learner.logits(&all[0]).unwrap())
+}
+
+#[test]
+fn a_loss_of_a_layer_counts_once_whatever_tasks_weigh() {
+    let none = "sequence = { auxiliary = 0.0 }";
+    let ([with, _], taught) = two_steps_of_dien("", "");
+    let ([without, _], untaught) = two_steps_of_dien(none, "");
+    let added = with - without;
+    assert!(added > 0.5 && taught != untaught, "{with} and {without}");
+    let half = "task_weights.weights = { click = 0.5, order = 0.5 }";
+    let ([halved, _], _) = two_steps_of_dien("", half);
+    assert!((halved - 0.5 * without - added).abs() < 1e-5, "{halved}");
+    // The first step of GradNorm is that of equal weights: the layer's loss is in its gradients, and once.
+    let ([balanced, after], logits) = two_steps_of_dien("", BALANCED);
+    let ([_, plain], _) = two_steps_of_dien("", "");
+    assert!((balanced - with).abs() < 1e-5 && (after - plain).abs() < 1e-3, "{after} and {plain}");
+    let apart = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).sum::<f32>();
+    assert!(apart(&logits, &taught) < 0.1 * apart(&logits, &untaught));
+    // Drawn by the seed of the training.
+    assert_eq!(two_steps_of_dien("", "").1, taught);
+    assert_ne!(two_steps_of_dien("", "seed = 77").0[0], with);
 }
 
 #[test]

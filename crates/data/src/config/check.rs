@@ -1,7 +1,7 @@
 //! Sections checked against each other, defaults filled in.
 
 use millstream_schema::feature::{Encoding, FeatureSpec};
-use millstream_schema::{FeatureKind, Pool, Schema, Side};
+use millstream_schema::{FeatureKind, Pool, Schema, Side, Times};
 
 use super::{
     CatalogueFiles, Dataset, EventFiles, ExamplesConfig, Kind, SequenceFiles, SplitBy, SplitConfig,
@@ -264,7 +264,7 @@ fn default_features(d: &Dataset, x: &ExamplesConfig) -> Result<Schema, Error> {
                 max_len: x.max_history,
                 elements: vec!["item_id".into()],
                 shared: true,
-                gap: false,
+                times: Times::default(),
                 strength: false,
             },
             table: "history".into(),

@@ -1,8 +1,9 @@
 //! DIEN (Zhou et al., AAAI 2019): a GRU over the history, then a GRU whose update gate is scaled by the attention of the candidate
 //! to the first one's states; its last state is the interest.
 //!
-//! Unlike the paper's, there is no auxiliary loss that predicts the next action from a state: a batch holds no sampled negatives of
-//! histories.
+//! `auxiliary` of `[model.sequence]` (1, as in the authors' code; 0 for none) is the weight of the auxiliary loss: the state after an action
+//! is to tell the item of the next one from that of an action of the batch, drawn anew in each step by the training's seed
+//! (see [`millstream_nn::Sequence::next_action_loss`]). It looks at histories only, never at a candidate, and is no part of what is served.
 
 use millstream_nn::Params;
 

@@ -1,11 +1,14 @@
 //! Rankers, one file each.
 
 pub mod autoint;
+pub mod bst;
 pub mod dcn;
 pub mod dcn_v2;
 pub mod deepfm;
 pub mod dien;
 pub mod din;
+pub mod din_self;
+pub mod dsin;
 pub mod ensemble;
 pub mod esmm;
 pub mod ffm;

@@ -59,22 +59,29 @@ impl Augru {
         })
     }
 
-    /// Interests `[N, W]`; zero for an empty history.
-    pub fn forward(&self, pass: &Pass, x: &Sequence) -> Tensor {
+    /// States `[M, W]` after each element, whatever the candidates.
+    pub fn states(&self, pass: &Pass, x: &Sequence) -> Tensor {
+        if x.keys.elements() == 0 {
+            return pass.constant(&[0, self.width], Vec::new());
+        }
+        let inputs = self.first.input.forward(pass, &x.values());
+        inputs.recur(&pass.param(self.first.state), None, &Pairs::each(&x.keys))
+    }
+
+    /// Interests `[N, W]` from the states; zero for an empty history.
+    pub fn forward(&self, pass: &Pass, x: &Sequence, states: &Tensor) -> Tensor {
         let (n, width) = (x.pairs.candidates(), self.width);
         if x.pairs.is_empty() {
             return pass.constant(&[n, width], vec![0.0; n * width]);
         }
-        let inputs = self.first.input.forward(pass, &x.values());
-        let states = inputs.recur(&pass.param(self.first.state), None, &Pairs::each(&x.keys)); // [M, W]
         let query = self.query.forward(pass, &x.target); // [N, W]
-        let gates = self.second.input.forward(pass, &states); // [M, 3 W]
+        let gates = self.second.input.forward(pass, states); // [M, 3 W]
         if pass.is_training() {
-            return self.evolve(pass, (&states, &gates, &query), &x.pairs);
+            return self.evolve(pass, (states, &gates, &query), &x.pairs);
         }
         let part = |range: std::ops::Range<usize>| {
             let query = query.slice_rows(range.start, range.len());
-            self.evolve(pass, (&states, &gates, &query), &x.pairs.part(range))
+            self.evolve(pass, (states, &gates, &query), &x.pairs.part(range))
         };
         let parts: Vec<Tensor> = x.pairs.stretches(INFER_PAIRS).into_iter().map(part).collect();
         Tensor::stack_rows(&parts.iter().collect::<Vec<_>>())

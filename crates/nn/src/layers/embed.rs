@@ -36,9 +36,6 @@ impl EmbedSpec {
     }
 }
 
-/// Candidates per request from which it pays to meet the request's columns of a weight once per request.
-const SPLIT_FROM: usize = 4;
-
 #[derive(Debug, Clone)]
 enum Source {
     Table(TableId),
@@ -153,7 +150,7 @@ impl Embed {
         let tracked = parts.iter().any(|p| p.rows.tracked());
         let map = x.candidate_request().clone();
         let requests = x.requests();
-        if view == View::Full && !pass.is_training() && x.candidates() >= SPLIT_FROM * x.requests() {
+        if view == View::Full && !pass.is_training() && x.splits() {
             let split = self.split(pass, x).map(Rc::new);
             return Tensor { split, ..pass.output(&[rows, f, d], out, false, |_, _| ()) };
         }

@@ -14,7 +14,7 @@ use crate::pass::Pass;
 use crate::ragged::Ragged;
 use crate::tape::NodeId;
 use crate::tensor::Tensor;
-use millstream_schema::{Field, Rows, Shape};
+use millstream_schema::{Field, Rows, Shape, encode};
 use std::sync::Arc;
 
 /// How the embeddings of an element's fields become one vector.
@@ -44,9 +44,34 @@ pub struct Sequence {
     pub gap: Option<Arc<Vec<u8>>>,
     /// `[M]`: strength of each action, where the feature has strengths.
     pub strength: Option<Arc<Vec<f32>>>,
+    /// `[M]`: which session of its history each element is in, counted back from the latest, where the feature has sessions.
+    pub session: Option<Arc<Vec<u32>>>,
+    /// What tells the items of elements apart.
+    pub items: Option<Items>,
+}
+
+/// The items of the elements, without their gaps and strengths.
+#[derive(Debug, Clone)]
+pub struct Items {
+    /// `[M, K]`: the part of the keys that is the item's.
+    pub values: Tensor,
+    /// For each element field, the place `[M]` of its value among the batch's.
+    pub places: Vec<Arc<Vec<u32>>>,
+}
+
+impl Items {
+    /// Whether two elements are of one item.
+    pub(crate) fn same(&self, a: usize, b: usize) -> bool {
+        self.places.iter().all(|places| places[a] == places[b])
+    }
 }
 
 impl Sequence {
+    /// Histories and candidates of which nothing else is known.
+    pub fn new(keys: Ragged, target: Tensor, pairs: Pairs) -> Self {
+        Self { keys, context: None, target, pairs, gap: None, strength: None, session: None, items: None }
+    }
+
     /// `[M, W]`: keys and context side by side.
     pub fn values(&self) -> Tensor {
         match &self.context {
@@ -56,7 +81,7 @@ impl Sequence {
     }
 
     /// Some of the elements, named by number and grouped by candidate (`offsets` `[N + 1]`): each candidate then has a history of
-    /// its own.
+    /// its own, of which it is not known what came next to what: sessions and items are left out.
     ///
     /// # Panics
     /// If the offsets do not fit, or an element is not there.
@@ -64,13 +89,12 @@ impl Sequence {
         let index = Arc::new(elements);
         let keys = Ragged::of(Arc::new(offsets), self.keys.values().gather(&index));
         let pick = |i: &u32| *i as usize;
+        let pairs = Pairs::each(&keys);
         Self {
             context: self.context.as_ref().map(|c| c.gather(&index)),
-            target: self.target.clone(),
-            pairs: Pairs::each(&keys),
             gap: self.gap.as_ref().map(|g| Arc::new(index.iter().map(|i| g[pick(i)]).collect())),
             strength: self.strength.as_ref().map(|s| Arc::new(index.iter().map(|i| s[pick(i)]).collect())),
-            keys,
+            ..Self::new(keys, self.target.clone(), pairs)
         }
     }
 }
@@ -84,6 +108,8 @@ pub struct SeqEmbed {
     /// Place and table of each element field.
     elements: Vec<(usize, TableId)>,
     gap: Option<(usize, TableId)>,
+    /// Place of the field that says which session an element is in.
+    session: Option<usize>,
     strength: Option<ParamId>,
     target: Embed,
     combine: Combine,
@@ -91,9 +117,9 @@ pub struct SeqEmbed {
 }
 
 impl SeqEmbed {
-    /// For the sequence feature `name`, whose element fields are called `name.element` and its gaps `name.gap`; candidates are
-    /// embedded from the item fields `element`. `strength`: whether the strength of actions is part of the elements; its vector
-    /// is the weight `name.strength/suffix`.
+    /// For the sequence feature `name`, whose element fields are called `name.element`, its gaps `name.gap` and its sessions
+    /// `name.session`; candidates are embedded from the item fields `element`. `strength`: whether the strength of actions is part of the
+    /// elements; its vector is the weight `name.strength/suffix`.
     ///
     /// # Errors
     /// No such sequence, one without elements, an element that is no field with one key per candidate, or as
@@ -104,20 +130,21 @@ impl SeqEmbed {
         name: &str,
         (spec, combine, strength): (&EmbedSpec, Combine, bool),
     ) -> Result<Self> {
-        let (mut elements, mut targets, mut gap) = (Vec::new(), Vec::new(), None);
+        let (mut elements, mut targets, mut gap, mut session) = (Vec::new(), Vec::new(), None, None);
         for (at, field) in fields.iter().enumerate() {
             let Some(element) = field.name.strip_prefix(name).and_then(|rest| rest.strip_prefix('.')) else {
                 continue;
             };
             let Some(space) = field.space.as_deref().filter(|_| field.shape == Shape::Keys) else { continue };
-            let table = params.table(&format!("{space}/{}", spec.suffix), space, spec.dim, spec.init)?;
+            let mut table = || params.table(&format!("{space}/{}", spec.suffix), space, spec.dim, spec.init);
             let own = |f: &Field| f.name == element && f.rows == Rows::Candidate && f.shape == Shape::Key;
             match fields.iter().position(own) {
                 Some(target) => {
-                    elements.push((at, table));
+                    elements.push((at, table()?));
                     targets.push(target);
                 }
-                None if element == "gap" => gap = Some((at, table)),
+                None if element == "gap" => gap = Some((at, table()?)),
+                None if element == "session" => session = Some(at),
                 None => {
                     return Err(Error::Model(format!(
                         "sequence `{name}`: its element `{element}` is no item field with one key"
@@ -132,7 +159,7 @@ impl SeqEmbed {
         let strength = strength.then(|| {
             params.dense(&format!("{name}.strength/{}", spec.suffix), &[spec.dim, 1], Init::Normal(0.01))
         });
-        Ok(Self { elements, gap, strength: strength.transpose()?, target, combine, dim: spec.dim })
+        Ok(Self { elements, gap, session, strength: strength.transpose()?, target, combine, dim: spec.dim })
     }
 
     /// K: width of a candidate, and of what it is compared with.
@@ -154,6 +181,16 @@ impl SeqEmbed {
         self.key_width() + self.context_width()
     }
 
+    /// Whether elements have time gaps.
+    pub fn has_gaps(&self) -> bool {
+        self.gap.is_some()
+    }
+
+    /// Whether it is known which session elements are in.
+    pub fn has_sessions(&self) -> bool {
+        self.session.is_some()
+    }
+
     /// Places of the fields that the candidate is embedded from.
     pub fn element_fields(&self) -> impl Iterator<Item = usize> + '_ {
         self.elements.iter().map(|(at, _)| *at)
@@ -172,6 +209,8 @@ impl SeqEmbed {
             "fields of one sequence differ in length"
         );
         let mut keys_of = lay(pass, &bags, self.combine);
+        let places = bags.iter().map(|(bags, _)| bags.index.clone()).collect();
+        let items = Some(Items { values: keys_of.clone(), places });
         let gap = self.gap.map(|(at, table)| (keys(x, at), x.rows(table)));
         let embedded = gap.map(|gap| lay(pass, &[gap], Combine::Sum));
         let strength = first.weights.clone();
@@ -191,7 +230,8 @@ impl SeqEmbed {
         let target = self.target.forward_candidates(pass, x); // [N, E, D]
         let target = if self.combine == Combine::Sum { target.sum_middle() } else { target.flatten() };
         let gap = self.gap.map(|(at, _)| Arc::new(gaps(x, at)));
-        Sequence { pairs: pairs(&keys, x), keys, context, target, gap, strength }
+        let session = self.session.map(|at| Arc::new(sessions(x, at)));
+        Sequence { pairs: pairs(&keys, x), keys, context, target, gap, strength, session, items }
     }
 }
 
@@ -215,9 +255,18 @@ fn keys(x: &Inputs, at: usize) -> &Bags {
 
 /// ⌊log₂(seconds + 1)⌋ of each element.
 fn gaps(x: &Inputs, at: usize) -> Vec<u8> {
+    numbers(x, at).map(|log| log.min(255) as u8).collect()
+}
+
+/// The session of each element.
+fn sessions(x: &Inputs, at: usize) -> Vec<u32> {
+    numbers(x, at).map(|session| session.min(u64::from(u32::MAX)) as u32).collect()
+}
+
+/// What the keys of a field of the sequence count.
+fn numbers(x: &Inputs, at: usize) -> impl Iterator<Item = u64> + '_ {
     let unique = x.unique_keys(at);
-    let log = |i: &u32| unique[*i as usize].saturating_sub(millstream_schema::encode::FIRST).min(255) as u8;
-    keys(x, at).index.iter().map(log).collect()
+    keys(x, at).index.iter().map(|i| unique[*i as usize].saturating_sub(encode::FIRST))
 }
 
 /// Rows of several tables (or of one, several times) for each element, side by side `[M, E·D]` or added up `[M, D]`.

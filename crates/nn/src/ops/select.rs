@@ -1,8 +1,10 @@
 //! Joining and cutting along the first and the last axis.
 
+use super::split::Split;
 use crate::buffer::Buffer;
 use crate::chunks;
 use crate::tensor::{Shape, Tensor, own};
+use std::rc::Rc;
 
 /// Copies (or adds) `width` columns between two row-major arrays, `(place, its width, first column)` each.
 fn columns(to: (&mut [f32], usize, usize), from: (&[f32], usize, usize), width: usize, add: bool) {
@@ -33,14 +35,18 @@ impl Tensor {
             at += part.width();
         }
         let tracked = parts.iter().any(|p| p.tracked());
+        // What belongs to requests still does, side by side with what does not.
+        let split =
+            if tracked || first.shape().len() != 2 { None } else { Split::joined(parts).map(Rc::new) };
         let parts: Vec<_> = parts.iter().map(|p| (p.node, p.len(), p.width())).collect();
-        first.output(first.shape.with_width(width), own(out), tracked, move |g, grads| {
+        let out = first.output(first.shape.with_width(width), own(out), tracked, move |g, grads| {
             let mut at = 0;
             for (node, len, w) in parts {
                 grads.write(node, len, |gp, add| columns((gp, w, 0), (&g, width, at), w, add));
                 at += w;
             }
-        })
+        });
+        Tensor { split, ..out }
     }
 
     /// As [`Tensor::concat`]; a single part is handed on as it is.

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Encoding, FeatureKind, FeatureSpec, Pool, Side, Transform};
+use super::{Encoding, FeatureKind, FeatureSpec, Pool, Side, Times, Transform};
 use crate::{Error, EventKind, suggest};
 
 /// One `[[feature]]` table as written.
@@ -31,6 +31,7 @@ pub struct RawFeature {
     element: Option<String>,
     shared: Option<bool>,
     gap: Option<bool>,
+    session_gap_mins: Option<u32>,
     strength: Option<bool>,
     width: Option<usize>,
     of: Option<Vec<String>>,
@@ -61,6 +62,7 @@ impl RawFeature {
             ("element", self.element.is_some()),
             ("shared", self.shared.is_some()),
             ("gap", self.gap.is_some()),
+            ("session_gap_mins", self.session_gap_mins.is_some()),
             ("strength", self.strength.is_some()),
             ("width", self.width.is_some()),
             ("of", self.of.is_some()),
@@ -85,7 +87,9 @@ impl RawFeature {
                 "weight_separator",
                 "max_len",
             ],
-            "sequence" => &["pool", "events", "max_len", "elements", "shared", "gap", "strength"],
+            "sequence" => {
+                &["pool", "events", "max_len", "elements", "shared", "gap", "session_gap_mins", "strength"]
+            }
             "match" => &["element", "events", "max_len"],
             "dense" => &["column", "width", "separator"],
             "text" => &["column", "table", "pool", "buckets", "max_len"],
@@ -158,7 +162,10 @@ impl RawFeature {
                     _ => return self.fail("key `elements` is missing: names of item features"),
                 },
                 shared: self.shared.unwrap_or(true),
-                gap: self.gap.unwrap_or(false),
+                times: match self.session_gap_mins {
+                    Some(0) => return self.fail("key `session_gap_mins` must be above 0"),
+                    mins => Times::new(self.gap.unwrap_or(false), mins),
+                },
                 strength: self.strength.unwrap_or(false),
             },
             "match" => FeatureKind::Match {

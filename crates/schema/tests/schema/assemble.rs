@@ -65,6 +65,36 @@ fn gaps_are_logarithmic_buckets_of_seconds() {
 }
 
 #[test]
+fn sessions_end_where_nothing_happens_for_longer_and_are_counted_back() {
+    let schema: Schema = "[[feature]]\nname='i'\nside='item'\nkind='categorical'\n\
+        [[feature]]\nname='s'\nkind='sequence'\nelements=['i']\nmax_len=4\nsession_gap_mins=30\n"
+        .parse()
+        .unwrap();
+    let encoder = Arc::new(Fitter::new(&schema).finish().unwrap());
+    let place = encoder.field("s.session").unwrap();
+    assert_eq!(encoder.fields()[place].size, Some(FIRST + 4));
+    assert_eq!(encoder.field("s.gap"), None);
+    let mut frame = Frame::new("items", &["i"]);
+    frame.push_row(1, &["a"]);
+    let items = encoder.encode(&[Side::Item], &frame, &mut Default::default()).unwrap();
+    let assembler = Assembler::new(encoder, Columns::default(), items).unwrap();
+    let sessions = |minutes: &[i64]| {
+        let mut x = Examples { request_user: vec![0], request_time_ms: vec![0], ..Examples::default() };
+        let action = |m: &i64| Action { item: 0, time_ms: m.saturating_mul(60_000), kind: 1, value: 1.0 };
+        x.history.push(minutes.iter().map(action));
+        let batch = assembler.batch(&x).unwrap();
+        let Column::Keys { keys, .. } = &batch.columns[place] else { panic!() };
+        keys.iter().map(|key| key - FIRST).collect::<Vec<u64>>()
+    };
+    // Half an hour to the minute is no end; the first action is beyond the latest four.
+    assert_eq!(sessions(&[0, 5, 36, 66, 97]), [2, 1, 1, 0]);
+    assert_eq!(sessions(&[7, 7, 7]), [0, 0, 0]);
+    assert_eq!(sessions(&[]), [0u64; 0]);
+    assert_eq!(sessions(&[i64::MIN, 0, i64::MAX]), [2, 1, 0]);
+    assert_eq!(sessions(&[50, 0]), [0, 0], "out of order, nothing lies between");
+}
+
+#[test]
 fn absurd_times_do_not_overflow() {
     let mut x = examples();
     x.request_time_ms = vec![i64::MAX, i64::MIN, i64::MIN];
