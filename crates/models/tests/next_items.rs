@@ -136,6 +136,12 @@ fn cases() -> Vec<(&'static str, String, Scope)> {
             cases.push((def.name, format!("{small}{hidden}loss = \"{loss}\"\n"), scope));
         }
     }
+    for more in [
+        "graph = \"attention\"\nsteps = 2\nblocks = 2\nkeep = -1.0\n",
+        "steps = 2\nkeep = 0.9\nclusters = 3\n",
+    ] {
+        cases.push(("intent_split", format!("{small}loss = \"softmax\"\n{more}"), Scope::Catalogue));
+    }
     assert!(cases.len() >= 12);
     cases
 }
@@ -218,7 +224,7 @@ fn slopes_of_dense_weights_are_finite_differences() {
 
 #[test]
 fn an_empty_history_is_a_vector_of_its_own_and_longer_ones_are_as_alone() {
-    for name in ["sasrec", "gru4rec"] {
+    for name in RETRIEVERS.iter().filter(|def| def.whole).map(|def| def.name) {
         let bench = Bench::new(name, "embedding = 8");
         let users = |starts: &[(u32, usize)]| {
             let batch = bench.assembler.batch(&circles(starts, &[1])).unwrap();
@@ -228,6 +234,45 @@ fn an_empty_history_is_a_vector_of_its_own_and_longer_ones_are_as_alone() {
         assert_eq!(all[8..16], [0.0; 8], "{name}: nothing was learned of strangers yet");
         assert_eq!(users(&[(0, 0)]), [0.0; 8]);
         assert!(users(&[(5, 1)]).iter().zip(&all[16..]).all(|(a, b)| (a - b).abs() < 1e-6));
+    }
+}
+
+#[test]
+fn what_is_learned_after_each_element_is_what_a_user_with_that_past_has() {
+    for name in RETRIEVERS.iter().filter(|def| def.whole).map(|def| def.name) {
+        // Places counted from the end, and a contrast, are not what this is about.
+        let own = ["places = 0", "contrast = 0.0"];
+        let cfg = |option: &str| ModelConfig { options: option.parse().unwrap(), ..ModelConfig::named(name) };
+        let def = RETRIEVERS.iter().find(|def| def.name == name).unwrap();
+        let taken: Vec<&str> = own.into_iter().filter(|o| (def.check)(&cfg(o)).is_ok()).collect();
+        let mut bench = Bench::new(name, &format!("embedding = 8\nloss = \"softmax\"\n{}", taken.join("\n")));
+        let all: Vec<u32> = (0..ITEMS).collect();
+        let asked = |len| bench.assembler.batch(&circles(&[(3, len)], &all)).unwrap();
+        let batch = asked(6);
+        let mut optimiser = Optimiser::new(DenseOptim::adam(0.02));
+        for _ in 0..3 {
+            bench.step(&batch, Scope::Catalogue, &mut optimiser);
+        }
+        let asked = |len| bench.assembler.batch(&circles(&[(3, len)], &all)).unwrap();
+        let total = |len: usize| {
+            let batch = asked(len);
+            let mean = bench.run(&batch, Mode::Infer, |_, pass, x| {
+                bench.loss(&batch, Scope::Catalogue, pass, x).unwrap().item()
+            });
+            len as f32 * mean
+        };
+        for len in 2..6 {
+            let batch = asked(len);
+            let scores: Vec<f32> = bench.run(&batch, Mode::Infer, |model, pass, x| {
+                let (user, items) = (model.users(pass, x).to_vec(), model.items(pass, x).to_vec());
+                let dot = |v: &[f32]| user.iter().zip(v).map(|(a, b)| a * b).sum();
+                items[len * 8..].chunks(8).map(dot).collect()
+            });
+            let next = (3 + len) % ITEMS as usize;
+            let wanted = scores.iter().map(|s| s.exp()).sum::<f32>().ln() - scores[next];
+            let found = total(len) - total(len - 1);
+            assert!((found - wanted).abs() < 1e-4, "{name} after {len}: {found} against {wanted}");
+        }
     }
 }
 
@@ -253,6 +298,19 @@ fn batches_and_options_that_do_not_fit_are_told() {
         ("sasrec", "blocks = 0", "`blocks` and `feed` must be above 0"),
         ("sasrec", "loss = \"gbce\"\nin_batch = true", "uniform negatives"),
         ("gru4rec", "hidden = []", "`hidden` needs a width"),
+        ("sasrec", "embedding = 0", "`embedding` and `init_std` must be above 0"),
+        ("gru4rec", "state_dropout = 1.0", "state_dropout must be in [0, 1), not 1"),
+        ("intent_split", "clusters = 0", "clusters must be above 0"),
+        ("intent_split", "keep = 1.5", "keep is a cosine, in [-1, 1], not 1.5"),
+        ("intent_split", "keep = nan", "keep is a cosine"),
+        ("intent_split", "contrast = -1.0", "contrast must be 0 or more"),
+        ("intent_split", "temperature = 0.0", "temperature must be above 0"),
+        ("intent_split", "heads = 3", "heads = 3 do not divide a width of 100"),
+        ("intent_split", "edges = { entmax = 1.0 }", "entmax of 1, expected a number above 1"),
+        ("intent_split", "graph = \"gatde\"", "did you mean `gated`?"),
+        ("intent_split", "clutsers = 3", "did you mean `clusters`?"),
+        ("gat_entmax", "layers = 0", "`layers` and `longest` must be above 0"),
+        ("gat_entmax", "edges = { entmax = 0.5 }", "entmax of 0.5"),
         ("gru4rec", "sequence = \"clikcs\"", "`clikcs` is no sequence"),
     ] {
         let message = built(name, options, &assembler(""), &mut Params::new(1)).err().unwrap().to_string();

@@ -17,6 +17,7 @@ mod ffm;
 mod gate;
 mod gather;
 mod gru;
+mod gru_cell;
 mod layer_norm;
 mod linear;
 mod lstm;
