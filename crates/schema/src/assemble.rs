@@ -102,7 +102,7 @@ impl Assembler {
             .ok_or_else(|| Error::Corrupt(format!("field `{}` has no column", field.name)))
     }
 
-    /// One field of a sequence: an element's keys or the time gaps, latest `max_len` actions.
+    /// One field of a sequence: an element's keys, the time gaps or the intervals, latest `max_len` actions.
     fn sequence(&self, place: usize, x: &Examples) -> Result<Column, Error> {
         let field = &self.encoder.fields()[place];
         let spec = &self.encoder.schema().features[field.feature];
@@ -110,18 +110,23 @@ impl Assembler {
             return Err(Error::Corrupt(format!("field `{}` is not a sequence", field.name)));
         };
         let element = field.name.strip_prefix(&spec.name).and_then(|n| n.strip_prefix('.')).unwrap_or("");
-        let is_gap = !elements.iter().any(|e| e == element);
-        let keys = if is_gap { None } else { Some(self.item_keys(element)?) };
+        let is_time = !elements.iter().any(|e| e == element);
+        let keys = if is_time { None } else { Some(self.item_keys(element)?) };
+        let is_interval = element == "interval";
         let mut ragged = Ragged::new(*strength);
         let codes: Vec<u8> = events.iter().map(EventKind::code).collect();
         let mut picked = Vec::new();
         for request in 0..x.requests() {
             latest(&x.history, request, &codes, *max_len, &mut picked);
+            let mut before = None;
             for &at in picked.iter().rev() {
+                let time_ms = x.history.time_ms[at];
                 let key = match keys {
+                    None if is_interval => before.map_or(MISSING, |b| gap_key(time_ms.saturating_sub(b))),
                     Some(keys) => keys[x.history.item[at].min(self.no_item) as usize],
-                    None => gap_key(x.request_time_ms[request].saturating_sub(x.history.time_ms[at])),
+                    None => gap_key(x.request_time_ms[request].saturating_sub(time_ms)),
                 };
+                before = Some(time_ms);
                 ragged.push(key, x.history.value[at]);
             }
             ragged.end_row();

@@ -42,7 +42,7 @@ pub enum Shape {
 /// One column that models see. A sequence feature makes several.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Field {
-    /// The feature's name; `feature.element` and `feature.gap` for sequences.
+    /// The feature's name; `feature.element`, `feature.gap` and `feature.interval` for sequences.
     pub name: String,
     /// How often it is computed.
     pub rows: Rows,
@@ -255,15 +255,16 @@ fn fields_of(schema: &Schema, fitted: &[Fitted], index: usize, out: &mut Vec<Fie
             let (rows, shape) = cross_shape(schema, of);
             add(spec.name.clone(), rows, shape, table, size);
         }
-        FeatureKind::Sequence { elements, shared, gap, .. } => {
+        FeatureKind::Sequence { elements, shared, gap, interval, .. } => {
             for element in elements {
                 let name = format!("{}.{element}", spec.name);
                 let Some(at) = schema.features.iter().position(|f| f.name == *element) else { continue };
                 let space = if *shared { schema.features[at].table.clone() } else { name.clone() };
                 add(name, Rows::Request, Shape::Keys, Some(space), size_of(&fitted[at]));
             }
-            if *gap {
-                let name = format!("{}.gap", spec.name);
+            let times = [("gap", *gap), ("interval", *interval)];
+            for (time, _) in times.into_iter().filter(|(_, there)| *there) {
+                let name = format!("{}.{time}", spec.name);
                 add(name.clone(), Rows::Request, Shape::Keys, Some(name), Some(FIRST + GAP_BUCKETS));
             }
         }

@@ -117,6 +117,10 @@ pub enum FeatureKind {
         shared: bool,
         /// Field `name.gap`: log₂ buckets of the seconds between action and request.
         gap: bool,
+        /// Field `name.interval`: log₂ buckets of the seconds between an action and the one before it, missing for the first that
+        /// is taken up. Unlike the gap it is the same whenever the request comes.
+        #[serde(default)]
+        interval: bool,
         /// Weigh elements by the action's value.
         strength: bool,
     },
@@ -231,10 +235,10 @@ impl FeatureSpec {
     /// The name, and for a sequence those of its fields.
     fn names(&self) -> Vec<String> {
         let mut names = vec![self.name.clone()];
-        if let FeatureKind::Sequence { elements, gap, .. } = &self.kind {
-            let gap = gap.then_some("gap");
-            names
-                .extend(elements.iter().map(String::as_str).chain(gap).map(|e| format!("{}.{e}", self.name)));
+        if let FeatureKind::Sequence { elements, gap, interval, .. } = &self.kind {
+            let times = gap.then_some("gap").into_iter().chain(interval.then_some("interval"));
+            let fields = elements.iter().map(String::as_str).chain(times);
+            names.extend(fields.map(|e| format!("{}.{e}", self.name)));
         }
         names
     }

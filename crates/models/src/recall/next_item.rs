@@ -9,6 +9,7 @@ use millstream_schema::{Field, Rows, Shape as Kind, Side};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
+use super::intents::{IntentOptions, Intents};
 use crate::ranker::Shape;
 use crate::retriever::{NextItems, NextTargets, Retriever, Scope, Targets};
 use crate::{Error, ModelConfig};
@@ -43,6 +44,7 @@ macro_rules! options {
             calibration: f32,
             penalty: f32,
             in_batch: bool,
+            intents: Option<crate::recall::intents::IntentOptions>,
             $($(#[$meta])* $field: $type,)*
         }
 
@@ -57,6 +59,7 @@ macro_rules! options {
                     calibration: all.calibration,
                     penalty: all.penalty,
                     in_batch: all.in_batch,
+                    intents: all.intents,
                     $($field: $default,)*
                 }
             }
@@ -73,6 +76,7 @@ macro_rules! options {
                     calibration: self.calibration,
                     penalty: self.penalty,
                     in_batch: self.in_batch,
+                    intents: self.intents,
                 }
             }
         }
@@ -96,6 +100,8 @@ pub(crate) struct Next {
     pub(crate) penalty: f32,
     /// Whether the next items of all elements of the batch are negatives too.
     pub(crate) in_batch: bool,
+    /// The long-tail intent constraint, where it is wanted.
+    pub(crate) intents: Option<IntentOptions>,
 }
 
 impl Default for Next {
@@ -108,6 +114,7 @@ impl Default for Next {
             calibration: 0.75,
             penalty: 1.0,
             in_batch: false,
+            intents: None,
         }
     }
 }
@@ -130,6 +137,9 @@ impl Next {
         let fail = |text: String| Err(Error::Config(format!("model `{model}`: {text}")));
         if self.embedding == 0 || !(self.init_std.is_finite() && self.init_std > 0.0) {
             return fail("`embedding` and `init_std` must be above 0".into());
+        }
+        if let Some(intents) = &self.intents {
+            intents.check(model)?;
         }
         if !(0.0..=1.0).contains(&self.calibration) {
             return fail(format!("calibration must be in [0, 1], not {}", self.calibration));
@@ -196,8 +206,9 @@ impl<M: States> NextItems for NextItem<M> {
         let catalogue = self.0.catalogue();
         catalogue.check(x, y)?;
         let (states, besides) = self.0.states_and_loss(pass, x);
+        let constraint = catalogue.intents.as_ref().map(|intents| intents.loss(pass, x, catalogue, &states));
         let loss = catalogue.loss_of_all(&states, x, y);
-        Ok(besides.map_or(loss.clone(), |besides| loss.add(&besides)))
+        Ok(besides.into_iter().chain(constraint).fold(loss, |sum, more| sum.add(&more)))
     }
 }
 
@@ -213,6 +224,7 @@ pub(crate) struct Catalogue {
     /// The user vector of an empty history; zero until something is learned of it.
     stranger: ParamId,
     options: Next,
+    intents: Option<Intents>,
 }
 
 impl Catalogue {
@@ -258,7 +270,8 @@ impl Catalogue {
         let space = shape.fields[item].space.clone().unwrap_or_default();
         let table = params.table(&format!("{space}/d{dim}"), &space, dim, RowInit::Normal(std))?;
         let stranger = params.dense("stranger", &[dim], Init::Zeros)?;
-        Ok(Self { sequence, item, table, dim, stranger, options })
+        let intents = options.intents.map(|intents| Intents::new(intents, dim, params)).transpose()?;
+        Ok(Self { sequence, item, table, dim, stranger, options, intents })
     }
 
     pub(crate) fn dim(&self) -> usize {
@@ -267,6 +280,12 @@ impl Catalogue {
 
     pub(crate) fn in_batch(&self) -> bool {
         self.options.in_batch
+    }
+
+    /// Place of the field beside the sequence that is called `sequence.part`.
+    pub(crate) fn beside(&self, part: &str, fields: &[Field]) -> Option<usize> {
+        let name = fields[self.sequence].name.split('.').next()?;
+        fields.iter().position(|f| f.name == format!("{name}.{part}"))
     }
 
     /// The rows of [`Catalogue::rows`] that each request's history names, oldest first.

@@ -3,10 +3,10 @@
 //!
 //! h⁰ = dropout(√D e_item + place), blocks of causal attention, norm; score = ⟨h, e_item⟩. With `loss = "gbce"` it is
 //! gSASRec (Petrov & Macdonald, RecSys 2023). Unlike the papers' code sequences are not padded, places are counted from the
-//! sequence's end (which is what padding on the left comes to), and negatives may be shared within a sequence or batch.
+//! sequence's end (which is what padding on the left comes to), the time since the element before may be added (`intervals`), and negatives may be shared within a sequence or batch.
 
 use millstream_nn::{
-    BlockNorm, Inputs, LayerNorm, Params, Pass, PlaceEmbedding, Ragged, Tensor, TransformerBlock,
+    BlockNorm, FieldInput, Inputs, LayerNorm, Params, Pass, PlaceEmbedding, Ragged, RowInit, TableId, Tensor, TransformerBlock,
     TransformerConfig,
 };
 
@@ -28,6 +28,9 @@ options! {
     norm: BlockNorm = BlockNorm::Query,
     /// Learned place embeddings, counted from the sequence's end; 0 for none.
     places: usize = 200,
+    /// Whether the time since the element before is added to each, by a learned vector for each power of two of seconds;
+    /// needs `interval = true` of the sequence.
+    intervals: bool = false,
     /// Base of rotary position embeddings; none when absent.
     rotary: Option<f32> = None,
     /// Only so many items back are seen in each block.
@@ -46,6 +49,8 @@ fn check(cfg: &ModelConfig) -> Result<(), Error> {
 struct SasRec {
     catalogue: Catalogue,
     places: Option<PlaceEmbedding>,
+    /// Place and table of the sequence's intervals.
+    intervals: Option<(usize, TableId)>,
     blocks: Vec<TransformerBlock>,
     norm: LayerNorm,
     dropout: f32,
@@ -56,6 +61,10 @@ fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Bo
     let c: Config = cfg.options()?;
     let d = c.embedding;
     let catalogue = Catalogue::new(c.next(), (cfg, shape), params)?;
+    let intervals = match c.intervals {
+        true => Some(intervals(cfg, shape, &catalogue, (params, c.init_std * (d as f32).sqrt()))?),
+        false => None,
+    };
     let places = match c.places {
         0 => None,
         places => Some(PlaceEmbedding::new(params, "places", (places, d), c.init_std * (d as f32).sqrt())?),
@@ -73,7 +82,25 @@ fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Bo
         .map(|i| TransformerBlock::new(params, &format!("block{i}"), &block))
         .collect::<Result<_, _>>()?;
     let norm = LayerNorm::new(params, "norm", d)?;
-    Ok(Box::new(NextItem(SasRec { catalogue, places, blocks, norm, dropout: c.dropout })))
+    Ok(Box::new(NextItem(SasRec { catalogue, places, intervals, blocks, norm, dropout: c.dropout })))
+}
+
+/// The field of the intervals, and its table.
+fn intervals(
+    cfg: &ModelConfig,
+    shape: &Shape<'_>,
+    catalogue: &Catalogue,
+    (params, std): (&mut Params, f32),
+) -> Result<(usize, TableId), Error> {
+    let field = catalogue.beside("interval", shape.fields).map(|f| (f, shape.fields[f].space.as_deref()));
+    let Some((place, Some(space))) = field else {
+        return Err(Error::Config(format!(
+            "model `{}`: intervals = true needs `interval = true` of the sequence",
+            cfg.name
+        )));
+    };
+    let d = catalogue.dim();
+    Ok((place, params.table(&format!("{space}/d{d}"), space, d, RowInit::Normal(std))?))
 }
 
 impl States for SasRec {
@@ -105,6 +132,10 @@ impl SasRec {
         let h = self.catalogue.history(x);
         let h = h.with(h.values().scale((self.catalogue.dim() as f32).sqrt()));
         let h = self.places.as_ref().map_or(h.clone(), |places| places.add(pass, &h));
+        let h = self.intervals.map_or(h.clone(), |(place, table)| match x.field(place) {
+            FieldInput::Keys(bags) => h.with(h.values().add(Ragged::of_bags(bags, x.rows(table)).values())),
+            _ => unreachable!("the field was a sequence's when the model was built"),
+        });
         h.with(h.values().dropout(pass, self.dropout))
     }
 }

@@ -2,6 +2,7 @@
 
 mod activate;
 mod activation_unit;
+mod attention_pool;
 mod augru;
 mod batch_norm;
 mod bilinear;
@@ -30,6 +31,7 @@ mod transformer;
 
 pub use activate::Activate;
 pub use activation_unit::{ActivationUnit, PairWeighting, UnitConfig};
+pub use attention_pool::AttentionPool;
 pub use augru::Augru;
 pub use batch_norm::BatchNorm;
 pub use bilinear::BilinearFusion;

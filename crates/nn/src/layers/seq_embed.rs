@@ -77,13 +77,14 @@ impl Sequence {
 
 /// Embeddings of one sequence feature's fields, and of the candidate's same features.
 ///
-/// With [`Combine::Concat`] an element is [e₁ ‖ … ‖ e_E ‖ gap ‖ ln(1 + strength) s], e_f being the rows of its item features, s a
-/// learned vector: K = E·D, C = D for each of the last two that there is. With [`Combine::Sum`] they are added: K = D, C = 0.
+/// With [`Combine::Concat`] an element is [e₁ ‖ … ‖ e_E ‖ gap ‖ interval ‖ ln(1 + strength) s], e_f being the rows of its item
+/// features, s a learned vector: K = E·D, C = D for each of the last three that there is. With [`Combine::Sum`] they are added: K = D, C = 0.
 #[derive(Debug, Clone)]
 pub struct SeqEmbed {
     /// Place and table of each element field.
     elements: Vec<(usize, TableId)>,
     gap: Option<(usize, TableId)>,
+    interval: Option<(usize, TableId)>,
     strength: Option<ParamId>,
     target: Embed,
     combine: Combine,
@@ -91,7 +92,7 @@ pub struct SeqEmbed {
 }
 
 impl SeqEmbed {
-    /// For the sequence feature `name`, whose element fields are called `name.element` and its gaps `name.gap`; candidates are
+    /// For the sequence feature `name`, whose element fields are called `name.element` and its times `name.gap` and `name.interval`; candidates are
     /// embedded from the item fields `element`. `strength`: whether the strength of actions is part of the elements; its vector
     /// is the weight `name.strength/suffix`.
     ///
@@ -104,7 +105,8 @@ impl SeqEmbed {
         name: &str,
         (spec, combine, strength): (&EmbedSpec, Combine, bool),
     ) -> Result<Self> {
-        let (mut elements, mut targets, mut gap) = (Vec::new(), Vec::new(), None);
+        let (mut elements, mut targets) = (Vec::new(), Vec::new());
+        let (mut gap, mut interval) = (None, None);
         for (at, field) in fields.iter().enumerate() {
             let Some(element) = field.name.strip_prefix(name).and_then(|rest| rest.strip_prefix('.')) else {
                 continue;
@@ -118,6 +120,7 @@ impl SeqEmbed {
                     targets.push(target);
                 }
                 None if element == "gap" => gap = Some((at, table)),
+                None if element == "interval" => interval = Some((at, table)),
                 None => {
                     return Err(Error::Model(format!(
                         "sequence `{name}`: its element `{element}` is no item field with one key"
@@ -132,7 +135,7 @@ impl SeqEmbed {
         let strength = strength.then(|| {
             params.dense(&format!("{name}.strength/{}", spec.suffix), &[spec.dim, 1], Init::Normal(0.01))
         });
-        Ok(Self { elements, gap, strength: strength.transpose()?, target, combine, dim: spec.dim })
+        Ok(Self { elements, gap, interval, strength: strength.transpose()?, target, combine, dim: spec.dim })
     }
 
     /// K: width of a candidate, and of what it is compared with.
@@ -143,9 +146,10 @@ impl SeqEmbed {
         }
     }
 
-    /// C: width of the gap and the strength, where these stand beside.
+    /// C: width of the gap, the interval and the strength, where these stand beside.
     pub fn context_width(&self) -> usize {
-        let parts = usize::from(self.gap.is_some()) + usize::from(self.strength.is_some());
+        let times = self.gap.iter().chain(&self.interval).count();
+        let parts = times + usize::from(self.strength.is_some());
         if self.combine == Combine::Concat { parts * self.dim } else { 0 }
     }
 
@@ -172,14 +176,14 @@ impl SeqEmbed {
             "fields of one sequence differ in length"
         );
         let mut keys_of = lay(pass, &bags, self.combine);
-        let gap = self.gap.map(|(at, table)| (keys(x, at), x.rows(table)));
-        let embedded = gap.map(|gap| lay(pass, &[gap], Combine::Sum));
+        let times = self.gap.iter().chain(&self.interval);
+        let embedded = times.map(|(at, table)| lay(pass, &[(keys(x, *at), x.rows(*table))], Combine::Sum));
         let strength = first.weights.clone();
         let felt = self.strength.map(|id| {
             let logs = (0..m).map(|e| first.weight(e).max(0.0).ln_1p()).collect();
             pass.constant(&[m, 1], logs).linear(&pass.param(id), None)
         });
-        let parts: Vec<Tensor> = embedded.into_iter().chain(felt).collect();
+        let parts: Vec<Tensor> = embedded.chain(felt).collect();
         let context = match self.combine {
             Combine::Concat => (!parts.is_empty()).then(|| Tensor::join(parts)),
             Combine::Sum => {
