@@ -95,8 +95,7 @@ pub struct RetrieverDef {
 }
 
 /// All retrievers. A new one is a file in `recall/` and a line here.
-pub const RETRIEVERS: &[RetrieverDef] =
-    &[
+pub const RETRIEVERS: &[RetrieverDef] = &[
     two_tower::DEF,
     sasrec::DEF,
     gru4rec::DEF,

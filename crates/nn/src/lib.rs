@@ -54,11 +54,11 @@ pub use error::{Error, Result};
 pub use init::{Init, RowInit};
 pub use inputs::{FieldInput, Inputs};
 pub use layers::{
-    Activate, ActivationUnit, AttentionPool, Augru, BatchNorm, BilinearFusion, BlockNorm, Clustered, Clusters, Combine,
-    CrossMixture, CrossNet, Dice, Embed, EmbedSpec, Experts, FieldAttention, FieldAware, GatedGraph, Gates,
-    GraphAttention, Gru, LayerNorm, Lhuc, Linear, LinearEach, LinearTerms, Lstm, Mlp, MlpConfig,
-    PairWeighting, PlaceEmbedding, Prelu, SeqEmbed, SeqPool, Sequence, SessionGraph, SoftAttention,
-    TargetAttention, TransformerBlock, TransformerConfig, UnitConfig, VectorCross,
+    Activate, ActivationUnit, AttentionPool, Augru, BatchNorm, BilinearFusion, BlockNorm, Clustered,
+    Clusters, Combine, CrossMixture, CrossNet, Dice, Embed, EmbedSpec, Experts, FieldAttention, FieldAware,
+    GatedGraph, Gates, GraphAttention, Gru, LayerNorm, Lhuc, Linear, LinearEach, LinearTerms, Lstm, Mlp,
+    MlpConfig, PairWeighting, PlaceEmbedding, Prelu, SeqEmbed, SeqPool, Sequence, SessionGraph,
+    SoftAttention, TargetAttention, TransformerBlock, TransformerConfig, UnitConfig, VectorCross,
 };
 pub use lookup::{Lookup, Places, Planner, SpaceKeys};
 pub use ops::{Activation, Bags, Pooling, SeqAttention, Transpose};

@@ -299,6 +299,50 @@ fn soft_attention_is_its_formula_zero_for_nothing_and_its_slopes_are_finite_diff
     gradcheck::check(&mut params, 5e-3, |pass| run(pass).square().sum()).unwrap();
 }
 
+#[test]
+fn attention_pooling_is_its_formula_whoever_asks() {
+    let mut params = Params::new(7);
+    let values = params.dense("values", &[9, D], Init::Normal(1.0)).unwrap();
+    let asks = params.dense("asks", &[4, D], Init::Normal(1.0)).unwrap();
+    let own = AttentionPool::new(&mut params, "own", D).unwrap();
+    let asked = AttentionPool::asked(&mut params, "asked", D).unwrap();
+    stir(&mut params);
+    let run = |pass: &Pass| {
+        let x = Ragged::new(Arc::new(OFFSETS.to_vec()), pass.param(values)).unwrap();
+        [own.forward(pass, &x), asked.forward_for(pass, &pass.param(asks), &x)]
+    };
+    let pass = Pass::new(&params, Mode::Infer, 0);
+    let found = run(&pass).map(|t| t.to_vec());
+    let weights = Weights(&params);
+    let (v, u) = (weights.of("values"), weights.of("asks"));
+    for (found, name) in found.iter().zip(["own", "asked"]) {
+        let mut wanted = vec![0.0; 4 * D];
+        for (b, ends) in OFFSETS.windows(2).enumerate() {
+            let score = |e: usize| {
+                let h = weights.linear(&format!("{name}.hidden"), &v[e * D..][..D]);
+                let h: Vec<f32> = h.iter().map(|h| h.tanh()).collect();
+                match name {
+                    "own" => weights.linear("own.score", &h)[0],
+                    _ => h.iter().zip(&u[b * D..][..D]).map(|(a, b)| a * b).sum(),
+                }
+            };
+            let span = ends[0] as usize..ends[1] as usize;
+            let p = softmax(&span.clone().map(score).collect::<Vec<_>>());
+            for (e, p) in span.zip(p) {
+                (0..D).for_each(|j| wanted[b * D + j] += p * v[e * D + j]);
+            }
+        }
+        near(found, &wanted);
+        assert_eq!(found[D..2 * D], [0.0; D]);
+    }
+    drop(pass);
+    gradcheck::check(&mut params, 5e-3, |pass| {
+        let [own, asked] = run(pass);
+        own.square().sum().add(&asked.square().sum())
+    })
+    .unwrap();
+}
+
 /// Three bunches of directions, of different lengths.
 fn bunches() -> Vec<f32> {
     (0..60)

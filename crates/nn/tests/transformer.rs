@@ -252,6 +252,24 @@ fn empty_and_single_sequences_are_attended_to() {
 }
 
 #[test]
+fn a_sequence_that_several_threads_share_is_as_by_loops() {
+    let params = Params::new(1);
+    let pass = Pass::new(&params, Mode::Infer, 0);
+    let (offsets, total) = ([0, 3, 700, 700, 956], 4);
+    let (q, k, v) = (numbers(956 * 4, 1), numbers(956 * 4, 2), numbers(956 * 4, 3));
+    for (causal, window) in [(true, None), (false, None), (true, Some(300))] {
+        let how = SeqAttention { causal, window, ..how(2) };
+        let keys = pass.constant(&[956, total], k.clone());
+        let values = pass.constant(&[956, total], v.clone());
+        let found = ragged(&pass, &offsets, q.clone()).attend(&pass, &keys, &values, how);
+        let wanted = naive(&offsets, (&q, &k, &v), total, how);
+        for (i, (a, b)) in found.values().data().iter().zip(&wanted).enumerate() {
+            assert!((a - b).abs() < 2e-6, "{how:?} at {i}: {a} against {b}");
+        }
+    }
+}
+
+#[test]
 fn the_last_state_alone_is_the_last_of_all_states() {
     let offsets = [0, 7, 7, 8, 90];
     for (n, heads) in [BlockNorm::Query, BlockNorm::Before, BlockNorm::After].into_iter().zip([1, 2, 3]) {

@@ -148,10 +148,14 @@ fn sequences(s: &SequenceFiles) -> Result<(), Error> {
         }
     }
     if s.valid_last && (!s.user || !s.valid.is_empty() || s.test.is_empty()) {
-        return fail("[dataset.sequences]: key `valid_last` goes with `user = true` and `test`, and no `valid`");
+        return fail(
+            "[dataset.sequences]: key `valid_last` goes with `user = true` and `test`, and no `valid`",
+        );
     }
     if !s.before.is_empty() && !s.user {
-        return fail("[dataset.sequences]: `before` goes with `user = true`: it is the user that lines have in common");
+        return fail(
+            "[dataset.sequences]: `before` goes with `user = true`: it is the user that lines have in common",
+        );
     }
     let mut kinds = vec![s.kind()];
     for earlier in &s.before {

@@ -34,7 +34,9 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::Error;
 use crate::balance::BalanceStep;
 
-pub use files::{CatalogueFiles, EarlierFiles, EventColumn, EventFiles, QueryFiles, SequenceFiles, TableFiles, TimeColumn};
+pub use files::{
+    CatalogueFiles, EarlierFiles, EventColumn, EventFiles, QueryFiles, SequenceFiles, TableFiles, TimeColumn,
+};
 pub use task::{Cell, EXPOSURE, MOST_GRADE, RawTask, Task, TaskTraining};
 pub(crate) use task::{in_space, spaces};
 

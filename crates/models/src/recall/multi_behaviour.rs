@@ -2,15 +2,17 @@
 //! elements say of which behaviour they are.
 //!
 //! Element vectors are e_item + b_behaviour; blocks of self-attention in which everything sees everything (Gu et al., CIKM 2020,
-//! and Yuan et al., ICDE 2022, for sequences of behaviours with type embeddings), attention pooling (Yang et al. 2016), and
-//! score = ⟨W u + c, e_item⟩ with softmax over the batch's and drawn items. No places: what a user did is taken for a set, which is
+//! and Yuan et al., ICDE 2022, for sequences of behaviours with type embeddings), attention pooling p (Yang et al. 2016),
+//! u = norm(p + W p + c), and score = ⟨u, e_item⟩ with softmax over the batch's and drawn items. The way around W makes an item that
+//! was viewed a likely one from the first step on, and the norm puts
+//! users of few and of many actions on one scale. No places: what a user did is taken for a set, which is
 //! all that some files tell.
 //!
 //! `behaviours = ["buys"]` alone is the control that it must beat.
 
 use millstream_nn::{
-    AttentionPool, FieldInput, Init, Inputs, Linear, ParamId, Params, Pass, Ragged, RowInit, TableId, Tensor,
-    TransformerBlock, TransformerConfig, loss,
+    AttentionPool, FieldInput, Init, Inputs, LayerNorm, Linear, ParamId, Params, Pass, Ragged, RowInit,
+    TableId, Tensor, TransformerBlock, TransformerConfig, loss,
 };
 use millstream_schema::{Field, Rows, Shape as Kind, Side, suggest};
 use serde::Deserialize;
@@ -69,6 +71,7 @@ struct MultiBehaviour {
     blocks: Vec<TransformerBlock>,
     pool: AttentionPool,
     out: Linear,
+    norm: LayerNorm,
     dim: usize,
     dropout: f32,
 }
@@ -86,12 +89,10 @@ fn fields(
         let plain = field.shape == Kind::Key && field.rows == Rows::Candidate && field.space.is_some();
         plain && shape.sides[f] == Side::Item
     };
-    let is_sequence =
-        |f: &Field| f.rows == Rows::Request && f.shape == Kind::Keys && f.name.contains('.');
+    let is_sequence = |f: &Field| f.rows == Rows::Request && f.shape == Kind::Keys && f.name.contains('.');
     let of = |item: usize| -> Vec<usize> {
-        let fits = |&f: &usize| {
-            is_sequence(&shape.fields[f]) && shape.fields[f].space == shape.fields[item].space
-        };
+        let fits =
+            |&f: &usize| is_sequence(&shape.fields[f]) && shape.fields[f].space == shape.fields[item].space;
         chosen.iter().copied().filter(fits).collect()
     };
     let found = chosen.iter().copied().filter(is_item).map(|item| (item, of(item)));
@@ -119,12 +120,8 @@ fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Bo
     let d = c.embedding;
     let (item, sequences) = fields(cfg, c.behaviours.as_deref(), shape)?;
     let space = shape.fields[item].space.clone().unwrap_or_default();
-    let block = TransformerConfig {
-        heads: c.heads,
-        dropout: c.dropout,
-        causal: false,
-        ..TransformerConfig::new(d)
-    };
+    let block =
+        TransformerConfig { heads: c.heads, dropout: c.dropout, causal: false, ..TransformerConfig::new(d) };
     let blocks = (0..c.blocks)
         .map(|i| TransformerBlock::new(params, &format!("block{i}"), &block))
         .collect::<Result<_, _>>()?;
@@ -136,6 +133,7 @@ fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Bo
         blocks,
         pool: AttentionPool::new(params, "pool", d)?,
         out: Linear::with_init(params, "out", (d, d), Init::XavierUniform)?,
+        norm: LayerNorm::new(params, "norm", d)?,
         dim: d,
         dropout: c.dropout,
     }))
@@ -171,7 +169,8 @@ impl Retriever for MultiBehaviour {
             0 => h,
             _ => self.blocks.iter().fold(h, |h, block| block.forward(pass, &h)),
         };
-        let user = self.out.forward(pass, &self.pool.forward(pass, &h)); // [R, D]
+        let pooled = self.pool.forward(pass, &h);
+        let user = self.norm.forward(pass, &pooled.add(&self.out.forward(pass, &pooled))); // [R, D]
         user.reshape(&[x.requests(), 1, self.dim])
     }
 

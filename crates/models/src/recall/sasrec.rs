@@ -6,8 +6,8 @@
 //! sequence's end (which is what padding on the left comes to), the time since the element before may be added (`intervals`), and negatives may be shared within a sequence or batch.
 
 use millstream_nn::{
-    BlockNorm, FieldInput, Inputs, LayerNorm, Params, Pass, PlaceEmbedding, Ragged, RowInit, TableId, Tensor, TransformerBlock,
-    TransformerConfig,
+    BlockNorm, FieldInput, Inputs, LayerNorm, Params, Pass, PlaceEmbedding, Ragged, RowInit, TableId, Tensor,
+    TransformerBlock, TransformerConfig,
 };
 
 use super::next_item::{Catalogue, Next, NextItem, NextLoss, States, check_shares, options};

@@ -127,7 +127,11 @@ fn fields(cfg: &ModelConfig, named: Option<&str>, shape: &Shape<'_>) -> Result<F
     let gap = match gaps[..] {
         [gap] => gap,
         [] => return Err(fail("there is no sequence with `gap = true`, which tells sessions apart".into())),
-        _ => return Err(fail("there are several sequences with `gap = true`; say which with `sequence`".into())),
+        _ => {
+            return Err(fail(
+                "there are several sequences with `gap = true`; say which with `sequence`".into(),
+            ));
+        }
     };
     let prefix = shape.fields[gap].name.trim_end_matches("gap");
     let plain = |f: usize| keys(f, Rows::Candidate, Kind::Key) && shape.sides[f] == Side::Item;
@@ -136,14 +140,19 @@ fn fields(cfg: &ModelConfig, named: Option<&str>, shape: &Shape<'_>) -> Result<F
         element.is_some_and(|e| chosen.iter().any(|&i| plain(i) && shape.fields[i].name == e))
     });
     let first = elements.first().ok_or_else(|| {
-        fail(format!("`{}` has no element that is an item feature with one key", prefix.trim_end_matches('.')))
+        fail(format!(
+            "`{}` has no element that is an item feature with one key",
+            prefix.trim_end_matches('.')
+        ))
     })?;
     let shared = |f: &&usize| plain(**f) && shape.fields[**f].space == shape.fields[*first].space;
     let item = chosen.iter().find(shared).copied().ok_or_else(|| {
         fail(format!("`{}` shares no table with an item feature", shape.fields[*first].name))
     })?;
     let user = find(&|f| {
-        keys(f, Rows::Request, Kind::Key) && shape.sides[f] == Side::User && !shape.fields[f].name.contains('.')
+        keys(f, Rows::Request, Kind::Key)
+            && shape.sides[f] == Side::User
+            && !shape.fields[f].name.contains('.')
     });
     Ok(Found { item, elements, gap, user })
 }

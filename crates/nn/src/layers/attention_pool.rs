@@ -37,7 +37,10 @@ impl AttentionPool {
     /// As [`Params::dense`].
     pub fn asked(params: &mut Params, name: &str, width: usize) -> Result<Self> {
         let hidden = format!("{name}.hidden");
-        Ok(Self { hidden: Linear::with_init(params, &hidden, (width, width), Init::XavierUniform)?, score: None })
+        Ok(Self {
+            hidden: Linear::with_init(params, &hidden, (width, width), Init::XavierUniform)?,
+            score: None,
+        })
     }
 
     /// Elements `[M, D]` → sequences `[B, D]`; zero for an empty one.
