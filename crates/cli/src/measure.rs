@@ -46,7 +46,7 @@ pub fn vectors(
 pub fn item_cf_lists(prepared: &Prepared, model: &ItemCf, users: &EvalUsers, k: usize) -> Vec<Vec<u32>> {
     eval::scored_lists(&rules(prepared, users), prepared.items.len(), k, &|place, out| {
         // Where seen items may come again, none is barred and the history alone tells of them.
-        let mut own = match prepared.repeats() {
+        let mut own = match prepared.repeats() || prepared.bars_some_kinds() {
             true => users.history.item[users.history.span(place)].to_vec(),
             false => users.seen.row(place).to_vec(),
         };

@@ -93,8 +93,8 @@ pub struct EvalUsers {
     /// For each, the distinct items of the first task's positives in the part that are neither in
     /// `seen` nor outside their lifetime at that moment; never empty.
     pub truth: Ragged<u32>,
-    /// For each, the distinct items acted on before, rising; empty where the data was prepared with `[examples]`
-    /// repeats = true.
+    /// For each, the distinct items acted on before, by the kinds of `[examples]` seen_events, rising; empty where the data
+    /// was prepared with repeats = true.
     pub seen: Ragged<u32>,
 }
 
@@ -133,8 +133,8 @@ pub(crate) struct EvalRules<'a> {
     /// Lifetimes of the items.
     pub(crate) created_ms: &'a [i64],
     pub(crate) retired_ms: &'a [i64],
-    /// Whether seen items may be shown and be right.
-    pub(crate) repeats: bool,
+    /// Kinds of action after which an item may neither be shown nor be right.
+    pub(crate) barred: &'a [bool; 256],
 }
 
 impl Actions {
@@ -246,10 +246,8 @@ impl Actions {
 
     /// Distinct items that may not be shown, rising.
     fn barred(&self, user: u32, rules: &EvalRules<'_>) -> Vec<u32> {
-        match rules.repeats {
-            true => Vec::new(),
-            false => distinct(self.past(user, rules).map(|at| self.item[at])),
-        }
+        let barred = |&at: &usize| rules.barred[usize::from(self.kind[at])];
+        distinct(self.past(user, rules).filter(barred).map(|at| self.item[at]))
     }
 
     /// The items to be found.

@@ -113,6 +113,11 @@ impl Prepared {
         self.manifest.repeats
     }
 
+    /// Whether some kinds of action leave an item free to be recommended again.
+    pub fn bars_some_kinds(&self) -> bool {
+        !self.manifest.seen_kinds.is_empty()
+    }
+
     /// Share of the training negatives that were kept, where they were sampled; models that learned from them say too
     /// much, by [`crate::balance::calibrated`].
     pub fn negatives_kept(&self) -> Option<f64> {
@@ -196,13 +201,17 @@ impl Prepared {
             None if self.manifest.ratio_split => Start::AfterAll,
             None => Start::FirstPositive,
         };
+        let barred = kinds(&self.manifest.seen_kinds);
         let rules = EvalRules {
             split,
             start,
             kinds: &kinds(&self.manifest.history_kinds),
             created_ms: &self.item_created_ms,
             retired_ms: &self.item_retired_ms,
-            repeats: self.manifest.repeats,
+            barred: match self.manifest.repeats {
+                true => &[false; 256],
+                false => &barred,
+            },
         };
         Ok(self.actions()?.eval_users(&rules, max_users, seed))
     }

@@ -5,7 +5,7 @@ use millstream_schema::suggest;
 use serde::{Deserialize, Serialize};
 
 use crate::ranker::{Build, Shape};
-use crate::recall::{gru4rec, sasrec, two_tower};
+use crate::recall::{gat_entmax, gru4rec, intent_split, multi_behaviour, sasrec, sdm, two_tower};
 use crate::{Error, ModelConfig};
 
 /// Puts users and items into one space, where the inner product says how well they go together.
@@ -95,7 +95,15 @@ pub struct RetrieverDef {
 }
 
 /// All retrievers. A new one is a file in `recall/` and a line here.
-pub const RETRIEVERS: &[RetrieverDef] = &[two_tower::DEF, sasrec::DEF, gru4rec::DEF];
+pub const RETRIEVERS: &[RetrieverDef] = &[
+    two_tower::DEF,
+    sasrec::DEF,
+    gru4rec::DEF,
+    intent_split::DEF,
+    gat_entmax::DEF,
+    sdm::DEF,
+    multi_behaviour::DEF,
+];
 
 /// Builds the retriever that `cfg` names.
 ///

@@ -314,10 +314,14 @@ fn retrievers() -> Vec<(&'static str, Bench<dyn Retriever>)> {
 
 /// The item that goes with request r: with whom it is, or, for a model that knows nothing of users, what they did last.
 fn right_item(name: &str, x: &Examples, r: usize) -> u32 {
+    let past = &x.history.item[x.history.span(r)];
+    if name == "multi_behaviour" {
+        // It takes what a user did for a set.
+        return past.iter().min().map_or(0, |item| (item + 1) % ITEMS);
+    }
     if !RETRIEVERS.iter().any(|def| def.name == name && def.whole) {
         return x.request_user[r] % ITEMS;
     }
-    let past = &x.history.item[x.history.span(r)];
     past.last().map_or(0, |item| (item + 1) % ITEMS)
 }
 

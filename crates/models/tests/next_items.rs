@@ -49,6 +49,10 @@ fn circles(starts: &[(u32, usize)], negatives: &[u32]) -> Examples {
     x
 }
 
+/// Clicks with times beside them.
+const TIMED: &str = "[[feature]]\nname = \"timed\"\nkind = \"sequence\"\nelements = [\"item_id\"]\nmax_len = 20\n\
+                     gap = true\ninterval = true\n";
+
 struct Bench {
     assembler: Assembler,
     params: Params,
@@ -70,7 +74,12 @@ fn built(
 
 impl Bench {
     fn new(name: &str, options: &str) -> Self {
-        let assembler = assembler("");
+        Self::over("", name, options)
+    }
+
+    /// With further features.
+    fn over(more: &str, name: &str, options: &str) -> Self {
+        let assembler = assembler(more);
         let mut params = Params::new(3);
         let model = built(name, options, &assembler, &mut params).unwrap();
         let table = |t: &millstream_nn::TableSpec| TableConfig {
@@ -136,7 +145,18 @@ fn cases() -> Vec<(&'static str, String, Scope)> {
             cases.push((def.name, format!("{small}{hidden}loss = \"{loss}\"\n"), scope));
         }
     }
-    assert!(cases.len() >= 12);
+    for more in [
+        "graph = \"attention\"\nsteps = 2\nblocks = 2\nkeep = -1.0\n",
+        "steps = 2\nkeep = 0.9\nclusters = 3\n",
+    ] {
+        cases.push(("intent_split", format!("{small}loss = \"softmax\"\n{more}"), Scope::Catalogue));
+    }
+    for form in ["centroid", "items"] {
+        let more = format!("intents = {{ clusters = 3, weight = 0.3, noise = 0.2, form = \"{form}\" }}\n");
+        let hidden = "hidden = [8]\n";
+        cases.push(("gru4rec", format!("{small}{hidden}loss = \"softmax\"\n{more}"), Scope::Batch));
+    }
+    assert!(cases.len() >= 26);
     cases
 }
 
@@ -218,7 +238,7 @@ fn slopes_of_dense_weights_are_finite_differences() {
 
 #[test]
 fn an_empty_history_is_a_vector_of_its_own_and_longer_ones_are_as_alone() {
-    for name in ["sasrec", "gru4rec"] {
+    for name in RETRIEVERS.iter().filter(|def| def.whole).map(|def| def.name) {
         let bench = Bench::new(name, "embedding = 8");
         let users = |starts: &[(u32, usize)]| {
             let batch = bench.assembler.batch(&circles(starts, &[1])).unwrap();
@@ -228,6 +248,45 @@ fn an_empty_history_is_a_vector_of_its_own_and_longer_ones_are_as_alone() {
         assert_eq!(all[8..16], [0.0; 8], "{name}: nothing was learned of strangers yet");
         assert_eq!(users(&[(0, 0)]), [0.0; 8]);
         assert!(users(&[(5, 1)]).iter().zip(&all[16..]).all(|(a, b)| (a - b).abs() < 1e-6));
+    }
+}
+
+#[test]
+fn what_is_learned_after_each_element_is_what_a_user_with_that_past_has() {
+    for name in RETRIEVERS.iter().filter(|def| def.whole).map(|def| def.name) {
+        // Places counted from the end, and a contrast, are not what this is about.
+        let own = ["places = 0", "contrast = 0.0"];
+        let cfg = |option: &str| ModelConfig { options: option.parse().unwrap(), ..ModelConfig::named(name) };
+        let def = RETRIEVERS.iter().find(|def| def.name == name).unwrap();
+        let taken: Vec<&str> = own.into_iter().filter(|o| (def.check)(&cfg(o)).is_ok()).collect();
+        let mut bench = Bench::new(name, &format!("embedding = 8\nloss = \"softmax\"\n{}", taken.join("\n")));
+        let all: Vec<u32> = (0..ITEMS).collect();
+        let asked = |len| bench.assembler.batch(&circles(&[(3, len)], &all)).unwrap();
+        let batch = asked(6);
+        let mut optimiser = Optimiser::new(DenseOptim::adam(0.02));
+        for _ in 0..3 {
+            bench.step(&batch, Scope::Catalogue, &mut optimiser);
+        }
+        let asked = |len| bench.assembler.batch(&circles(&[(3, len)], &all)).unwrap();
+        let total = |len: usize| {
+            let batch = asked(len);
+            let mean = bench.run(&batch, Mode::Infer, |_, pass, x| {
+                bench.loss(&batch, Scope::Catalogue, pass, x).unwrap().item()
+            });
+            len as f32 * mean
+        };
+        for len in 2..6 {
+            let batch = asked(len);
+            let scores: Vec<f32> = bench.run(&batch, Mode::Infer, |model, pass, x| {
+                let (user, items) = (model.users(pass, x).to_vec(), model.items(pass, x).to_vec());
+                let dot = |v: &[f32]| user.iter().zip(v).map(|(a, b)| a * b).sum();
+                items[len * 8..].chunks(8).map(dot).collect()
+            });
+            let next = (3 + len) % ITEMS as usize;
+            let wanted = scores.iter().map(|s| s.exp()).sum::<f32>().ln() - scores[next];
+            let found = total(len) - total(len - 1);
+            assert!((found - wanted).abs() < 1e-4, "{name} after {len}: {found} against {wanted}");
+        }
     }
 }
 
@@ -253,6 +312,33 @@ fn batches_and_options_that_do_not_fit_are_told() {
         ("sasrec", "blocks = 0", "`blocks` and `feed` must be above 0"),
         ("sasrec", "loss = \"gbce\"\nin_batch = true", "uniform negatives"),
         ("gru4rec", "hidden = []", "`hidden` needs a width"),
+        ("sasrec", "embedding = 0", "`embedding` and `init_std` must be above 0"),
+        ("gru4rec", "state_dropout = 1.0", "state_dropout must be in [0, 1), not 1"),
+        ("intent_split", "clusters = 0", "clusters must be above 0"),
+        ("intent_split", "keep = 1.5", "keep is a cosine, in [-1, 1], not 1.5"),
+        ("intent_split", "keep = nan", "keep is a cosine"),
+        ("intent_split", "contrast = -1.0", "contrast must be 0 or more"),
+        ("intent_split", "temperature = 0.0", "temperature must be above 0"),
+        ("intent_split", "heads = 3", "heads = 3 do not divide a width of 100"),
+        ("intent_split", "edges = { entmax = 1.0 }", "entmax of 1, expected a number above 1"),
+        ("intent_split", "graph = \"gatde\"", "did you mean `gated`?"),
+        ("intent_split", "clutsers = 3", "did you mean `clusters`?"),
+        ("sasrec", "intervals = true", "needs `interval = true` of the sequence"),
+        ("gru4rec", "intents = { clusters = 0 }", "[model.intents] clusters must be above 0"),
+        ("gru4rec", "intents = { weight = -1.0 }", "weight must be 0 or more, not -1"),
+        ("gru4rec", "intents = { noise = nan }", "noise must be 0 or more"),
+        ("gru4rec", "intents = { wieght = 1.0 }", "did you mean `weight`?"),
+        ("gru4rec", "intents = { form = \"centre\" }", "did you mean `centroid`?"),
+        ("sdm", "", "no sequence with `gap = true`"),
+        ("sdm", "days = 0", "must be above 0, and the days longer"),
+        ("sdm", "session_minutes = 20000", "must be above 0, and the days longer"),
+        ("sdm", "embeding = 3", "did you mean `embedding`?"),
+        ("multi_behaviour", "behaviours = []", "names no sequence"),
+        ("multi_behaviour", "behaviours = [\"cliks\"]", "did you mean `clicks`?"),
+        ("multi_behaviour", "behaviours = [\"clicks\", \"clicks\"]", "names a sequence twice"),
+        ("multi_behaviour", "embedding = 0", "must be above 0"),
+        ("gat_entmax", "layers = 0", "`layers` and `longest` must be above 0"),
+        ("gat_entmax", "edges = { entmax = 0.5 }", "entmax of 0.5"),
         ("gru4rec", "sequence = \"clikcs\"", "`clikcs` is no sequence"),
     ] {
         let message = built(name, options, &assembler(""), &mut Params::new(1)).err().unwrap().to_string();
@@ -262,4 +348,92 @@ fn batches_and_options_that_do_not_fit_are_told() {
     let message = built("sasrec", "", &two, &mut Params::new(1)).err().unwrap().to_string();
     assert!(message.contains("say which with `sequence = \"clicks.item_id\"`"), "{message}");
     built("sasrec", "sequence = \"buys\"", &two, &mut Params::new(1)).unwrap();
+}
+
+/// User vectors of these histories, as items with times in seconds, all of requests at one moment.
+fn users_of(bench: &Bench, now_s: i64, histories: &[Vec<(u32, i64)>]) -> Vec<f32> {
+    let mut x = Examples { tasks: 1, ..Examples::default() };
+    for (row, history) in histories.iter().enumerate() {
+        x.request_user.push(u32::MAX);
+        x.request_time_ms.push(now_s * 1000);
+        let action = |&(item, at)| Action { item, time_ms: at * 1000, kind: 1, value: 1.0 };
+        x.history.push(history.iter().map(action));
+        x.candidate_item.push(0);
+        x.candidate_request.push(row as u32);
+        x.labels.push(1.0);
+    }
+    let batch = bench.assembler.batch(&x).unwrap();
+    bench.run(&batch, Mode::Infer, |model, pass, x| model.users(pass, x).to_vec())
+}
+
+#[test]
+fn intervals_tell_pauses_apart_and_not_when_the_request_comes() {
+    let options = "sequence = \"timed\"\nembedding = 8\nintervals = ";
+    let history = |pause: i64| vec![(1, 0), (2, 60), (3, 60 + pause), (4, 120 + pause)];
+    for (on, differs) in [("true", true), ("false", false)] {
+        let bench = Bench::over(TIMED, "sasrec", &format!("{options}{on}"));
+        let one = |now, pause| users_of(&bench, now, &[history(pause)]);
+        assert_eq!(one(100_000, 60) != one(100_000, 7200), differs);
+        assert_eq!(one(100_000, 60), one(900_000, 60));
+    }
+}
+
+#[test]
+fn the_session_and_what_was_before_it_are_read_apart() {
+    let bench = Bench::over(TIMED, "sdm", "embedding = 8\ndropout = 0.0");
+    let now = 40 * 86_400;
+    let session = [(5, now - 500), (6, now - 60)];
+    let with = |earlier: &[(u32, i64)]| {
+        let history: Vec<(u32, i64)> = earlier.iter().chain(&session).copied().collect();
+        users_of(&bench, now, &[history])
+    };
+    let day = 86_400;
+    let plain = with(&[]);
+    assert_ne!(with(&[(1, now - 2 * day)]), plain, "a click of this week counts");
+    assert_eq!(with(&[(1, now - 39 * day)]), plain, "a click of last month does not");
+    // Before the session order says nothing; within it does.
+    let near = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6);
+    let two = |a, b| with(&[(a, now - 3 * day), (b, now - 2 * day)]);
+    assert!(near(&two(1, 2), &two(2, 1)));
+    let turned = users_of(&bench, now, &[vec![(6, now - 500), (5, now - 60)]]);
+    assert!(!near(&turned, &plain));
+    // A user without a session has the last click for one; without clicks there is no vector that is not finite.
+    let odd = users_of(&bench, now, &[vec![], vec![(3, now - 3 * day)], vec![(3, 0); 30]]);
+    assert!(odd.iter().all(|v| v.is_finite()));
+}
+
+#[test]
+fn behaviours_are_told_apart_and_are_sets() {
+    let more =
+        "[[feature]]\nname = \"buys\"\nkind = \"sequence\"\nelements = [\"item_id\"]\nevents = [\"order\"]\n";
+    let bench = Bench::over(more, "multi_behaviour", "embedding = 8\nblocks = 2\nheads = 2");
+    let user = |actions: &[(u32, u8)]| {
+        let mut x = Examples { tasks: 1, labels: vec![1.0], ..Examples::default() };
+        (x.request_user, x.request_time_ms) = (vec![u32::MAX], vec![1000]);
+        (x.candidate_item, x.candidate_request) = (vec![0], vec![0]);
+        let action = |&(item, kind)| Action { item, time_ms: 0, kind, value: 1.0 };
+        x.history.push(actions.iter().map(action));
+        let batch = bench.assembler.batch(&x).unwrap();
+        bench.run(&batch, Mode::Infer, |model, pass, x| model.users(pass, x).to_vec())
+    };
+    let near = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
+    // `clicks` takes all kinds, `buys` orders alone.
+    let seen = user(&[(1, 1), (2, 1), (3, 1)]);
+    assert!(near(&seen, &user(&[(3, 1), (1, 1), (2, 1)])));
+    assert!(!near(&seen, &user(&[(1, 1), (2, 1), (3, 3)])));
+    assert!(user(&[]).iter().all(|v| v.is_finite()));
+}
+
+#[test]
+fn a_long_history_and_one_item_over_and_over_have_defined_vectors() {
+    for def in RETRIEVERS.iter().filter(|def| def.name != "two_tower") {
+        let options = if def.name == "gru4rec" { "embedding = 8\nhidden = [8]" } else { "embedding = 8" };
+        let sequence = if def.name == "multi_behaviour" { "" } else { "\nsequence = \"timed\"" };
+        let long = TIMED.replace("max_len = 20", "max_len = 100000");
+        let bench = Bench::over(&long, def.name, &format!("{options}{sequence}"));
+        let many = (0..20_000).map(|i| ((i % 7) as u32, i)).collect();
+        let users = users_of(&bench, 30_000, &[many, vec![(2, 5); 300], vec![(u32::MAX, 1)], vec![]]);
+        assert_eq!(users.len(), 4 * bench.model.dim());
+        assert!(users.iter().all(|v| v.is_finite()), "{}", def.name);
+    }
 }

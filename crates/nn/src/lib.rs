@@ -55,10 +55,11 @@ pub use error::{Error, Result};
 pub use init::{Init, RowInit};
 pub use inputs::{FieldInput, Inputs};
 pub use layers::{
-    Activate, ActivationUnit, Augru, BatchNorm, BilinearFusion, BlockNorm, Combine, CrossMixture, CrossNet,
-    Dice, Embed, EmbedSpec, Experts, FieldAttention, FieldAware, Gates, Gru, Items, LayerNorm, Lhuc, Linear,
-    LinearEach, LinearTerms, Lstm, Mlp, MlpConfig, PairWeighting, PlaceEmbedding, Prelu, SceneQuery,
-    SeqEmbed, SeqEncoder, SeqPool, Sequence, SessionInterest, TargetAttention, TargetTransformer,
+    Activate, ActivationUnit, AttentionPool, Augru, BatchNorm, BilinearFusion, BlockNorm, Clustered,
+    Clusters, Combine, CrossMixture, CrossNet, Dice, Embed, EmbedSpec, Experts, FieldAttention, FieldAware,
+    GatedGraph, Gates, GraphAttention, Gru, Items, LayerNorm, Lhuc, Linear, LinearEach, LinearTerms, Lstm,
+    Mlp, MlpConfig, PairWeighting, PlaceEmbedding, Prelu, SceneQuery, SeqEmbed, SeqEncoder, SeqPool,
+    Sequence, SessionGraph, SessionInterest, SoftAttention, TargetAttention, TargetTransformer,
     TransformerBlock, TransformerConfig, UnitConfig, VectorCross,
 };
 pub use lookup::{Lookup, Places, Planner, SpaceKeys};

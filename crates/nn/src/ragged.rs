@@ -1,7 +1,7 @@
 //! Rows of different lengths side by side, without padding.
 
 use crate::error::{Error, Result};
-use crate::ops::Bags;
+use crate::ops::{Bags, Pooling};
 use crate::tensor::Tensor;
 use std::sync::Arc;
 
@@ -55,6 +55,35 @@ impl Ragged {
     pub fn with(&self, values: Tensor) -> Self {
         assert_eq!(values.shape()[0], self.elements(), "elements {:?} for these sequences", values.shape());
         Self { offsets: self.offsets.clone(), values }
+    }
+
+    /// The last element of each sequence `[B, D]`; zeros for an empty one.
+    pub fn last(&self) -> Tensor {
+        let index = (0..self.rows()).flat_map(|b| self.span(b).last().map(|e| e as u32)).collect();
+        let ends = (0..self.rows()).scan(0, |end, b| {
+            *end += u32::from(self.len_of(b) > 0);
+            Some(*end)
+        });
+        let offsets: Vec<u32> = std::iter::once(0).chain(ends).collect();
+        if offsets.last() == Some(&(self.rows() as u32)) {
+            return self.values.gather(&Arc::new(index));
+        }
+        let (offsets, index) = (Arc::new(offsets), Arc::new(index));
+        self.values.pool(&Bags { offsets, index, weights: None, pooling: Pooling::Sum })
+    }
+
+    /// The latest `most` elements of each sequence.
+    pub fn latest(&self, most: usize) -> Ragged {
+        if (0..self.rows()).all(|b| self.len_of(b) <= most) {
+            return self.clone();
+        }
+        let (mut offsets, mut index) = (vec![0], Vec::new());
+        for b in 0..self.rows() {
+            let span = self.span(b);
+            index.extend((span.start.max(span.end.saturating_sub(most))..span.end).map(|e| e as u32));
+            offsets.push(index.len() as u32);
+        }
+        Self { offsets: Arc::new(offsets), values: self.values.gather(&Arc::new(index)) }
     }
 
     /// `[B + 1]`.

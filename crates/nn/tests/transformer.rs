@@ -250,3 +250,72 @@ fn empty_and_single_sequences_are_attended_to() {
     let y = x.attend(&pass, x.values(), x.values(), how(2));
     assert!(y.values().data().iter().zip(x.values().data()).all(|(a, b)| (a - b).abs() < 1e-6));
 }
+
+#[test]
+fn a_sequence_that_several_threads_share_is_as_by_loops() {
+    let params = Params::new(1);
+    let pass = Pass::new(&params, Mode::Infer, 0);
+    let (offsets, total) = ([0, 3, 700, 700, 956], 4);
+    let (q, k, v) = (numbers(956 * 4, 1), numbers(956 * 4, 2), numbers(956 * 4, 3));
+    for (causal, window) in [(true, None), (false, None), (true, Some(300))] {
+        let how = SeqAttention { causal, window, ..how(2) };
+        let keys = pass.constant(&[956, total], k.clone());
+        let values = pass.constant(&[956, total], v.clone());
+        let found = ragged(&pass, &offsets, q.clone()).attend(&pass, &keys, &values, how);
+        let wanted = naive(&offsets, (&q, &k, &v), total, how);
+        for (i, (a, b)) in found.values().data().iter().zip(&wanted).enumerate() {
+            assert!((a - b).abs() < 2e-6, "{how:?} at {i}: {a} against {b}");
+        }
+    }
+}
+
+#[test]
+fn the_last_state_alone_is_the_last_of_all_states() {
+    let offsets = [0, 7, 7, 8, 90];
+    for (n, heads) in [BlockNorm::Query, BlockNorm::Before, BlockNorm::After].into_iter().zip([1, 2, 3]) {
+        for (window, rotary) in [(None, None), (Some(3), None), (Some(200), None), (Some(5), Some(100.0))] {
+            let mut params = Params::new(8);
+            let config = TransformerConfig { heads, norm: n, window, rotary, ..TransformerConfig::new(12) };
+            let block = TransformerBlock::new(&mut params, "block", &config).unwrap();
+            let values = params.dense("values", &[90, 12], Init::Normal(1.0)).unwrap();
+            let pass = Pass::new(&params, Mode::Infer, 0);
+            let x = Ragged::new(Arc::new(offsets.to_vec()), pass.param(values)).unwrap();
+            let (all, last) = (block.forward(&pass, &x), block.last(&pass, &x));
+            assert_eq!(last.shape(), [4, 12]);
+            for (row, end) in [(0, 6), (2, 7), (3, 89)] {
+                let wanted = &all.values().data()[end * 12..][..12];
+                for (a, b) in last.data()[row * 12..][..12].iter().zip(wanted) {
+                    assert!((a - b).abs() < 1e-5, "{config:?}: {a} against {b}");
+                }
+            }
+            assert!(last.is_finite());
+        }
+    }
+}
+
+#[test]
+fn slopes_of_the_last_state_are_finite_differences() {
+    for norm in [BlockNorm::Query, BlockNorm::Before, BlockNorm::After] {
+        let mut params = Params::new(9);
+        let config = TransformerConfig { heads: 2, norm, window: Some(3), ..TransformerConfig::new(4) };
+        let block = TransformerBlock::new(&mut params, "block", &config).unwrap();
+        let values = params.dense("values", &[8, 4], Init::Normal(1.0)).unwrap();
+        gradcheck::check(&mut params, 1e-2, |pass| {
+            let x = Ragged::new(Arc::new(vec![0, 5, 6, 8]), pass.param(values)).unwrap();
+            block.last(pass, &x).square().sum()
+        })
+        .unwrap();
+    }
+}
+
+#[test]
+fn the_latest_elements_are_cut_and_the_last_of_nothing_is_zero() {
+    let params = Params::new(1);
+    let pass = Pass::new(&params, Mode::Infer, 0);
+    let x = ragged(&pass, &[0, 3, 3, 5], (0..10).map(|v| v as f32).collect());
+    assert_eq!(x.last().data(), [4.0, 5.0, 0.0, 0.0, 8.0, 9.0]);
+    let cut = x.latest(2);
+    assert_eq!(cut.offsets()[..], [0, 2, 2, 4]);
+    assert_eq!(cut.values().data(), [2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]);
+    assert_eq!(x.latest(3).values().data(), x.values().data());
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::encode::{FIRST, GAP_BUCKETS, MISSING, Ragged, fold};
-use crate::feature::SESSION;
+use crate::feature::{INTERVAL, SESSION};
 use crate::{Batch, Column, Columns, Encoder, Error, EventKind, Examples, FeatureKind, History, Rows, Side};
 
 /// Joins encoded users and items to examples.
@@ -103,7 +103,7 @@ impl Assembler {
             .ok_or_else(|| Error::Corrupt(format!("field `{}` has no column", field.name)))
     }
 
-    /// One field of a sequence: an element's keys, the time gaps or the sessions; latest `max_len` actions.
+    /// One field of a sequence: an element's keys, the time gaps, the intervals or the sessions; latest `max_len` actions.
     fn sequence(&self, place: usize, x: &Examples) -> Result<Column, Error> {
         let field = &self.encoder.fields()[place];
         let spec = &self.encoder.schema().features[field.feature];
@@ -114,6 +114,7 @@ impl Assembler {
         let of = match times.session_gap_mins() {
             _ if elements.iter().any(|e| e == element) => Part::Keys(self.item_keys(element)?),
             Some(mins) if element == SESSION => Part::Session { longest_ms: i64::from(mins) * 60_000 },
+            _ if element == INTERVAL => Part::Interval,
             _ => Part::Gap,
         };
         let mut ragged = Ragged::new(*strength);
@@ -147,6 +148,13 @@ impl Assembler {
             Part::Gap => keys.extend(
                 picked.iter().map(|&at| gap_key(x.request_time_ms[request].saturating_sub(time_ms(at)))),
             ),
+            Part::Interval => {
+                let before = picked.iter().skip(1).map(|&at| Some(time_ms(at))).chain([None]);
+                let since = |(&at, before): (&usize, Option<i64>)| {
+                    before.map_or(MISSING, |b| gap_key(time_ms(at).saturating_sub(b)))
+                };
+                keys.extend(picked.iter().zip(before).map(since));
+            }
             Part::Session { longest_ms } => {
                 let (mut session, mut after) = (FIRST, None);
                 for &at in picked {
@@ -247,6 +255,8 @@ enum Part<'a> {
     Keys(&'a [u64]),
     /// The time to the request.
     Gap,
+    /// The time since the action before.
+    Interval,
     /// How many sessions back it is, no two actions of one session being further apart from the next than so long.
     Session { longest_ms: i64 },
 }

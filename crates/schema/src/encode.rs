@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::cell::{Category, Number};
-use crate::feature::{GAP, SESSION, Transform};
+use crate::feature::{GAP, INTERVAL, SESSION, Transform};
 use crate::fit::column_of;
 use crate::{BadValues, Column, Columns, Error, FeatureKind, FeatureSpec, Frame, IdMap, Schema, Side, parse};
 
@@ -42,7 +42,7 @@ pub enum Shape {
 /// One column that models see. A sequence feature makes several.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Field {
-    /// The feature's name; `feature.element` and `feature.gap` for sequences.
+    /// The feature's name; `feature.element`, `feature.gap` and `feature.interval` for sequences.
     pub name: String,
     /// How often it is computed.
     pub rows: Rows,
@@ -300,6 +300,9 @@ fn fields_of(schema: &Schema, fitted: &[Fitted], index: usize, out: &mut Vec<Fie
             };
             if times.has_gap() {
                 counted(GAP, GAP_BUCKETS);
+            }
+            if times.has_interval() {
+                counted(INTERVAL, GAP_BUCKETS);
             }
             if times.session_gap_mins().is_some() {
                 counted(SESSION, *max_len as u64);

@@ -163,45 +163,61 @@ pub enum Times {
     Order,
     /// Field `name.gap`: log₂ buckets of the seconds between action and request.
     Gap,
-    /// Field `name.session`: how many sessions back an action is; one ends where nothing happens for longer than so many minutes.
-    Session(u32),
-    /// Both fields.
-    Both(u32),
+    /// More than that.
+    More {
+        /// Field `name.gap`.
+        gap: bool,
+        /// Field `name.interval`: log₂ buckets of the seconds between an action and the one before it, missing for the first that
+        /// is taken up. Unlike the gap it is the same whenever the request comes.
+        interval: bool,
+        /// Field `name.session`: how many sessions back an action is; one ends where nothing happens for longer than so many minutes.
+        session_gap_mins: Option<u32>,
+    },
 }
 
 impl Times {
     /// From what a configuration asks for.
-    pub fn new(gap: bool, session_gap_mins: Option<u32>) -> Self {
-        match (gap, session_gap_mins) {
-            (false, None) => Self::Order,
-            (true, None) => Self::Gap,
-            (false, Some(mins)) => Self::Session(mins),
-            (true, Some(mins)) => Self::Both(mins),
+    pub fn new(gap: bool, interval: bool, session_gap_mins: Option<u32>) -> Self {
+        match (gap, interval, session_gap_mins) {
+            (false, false, None) => Self::Order,
+            (true, false, None) => Self::Gap,
+            _ => Self::More { gap, interval, session_gap_mins },
         }
     }
 
     /// Whether there is a field `name.gap`.
     pub fn has_gap(self) -> bool {
-        matches!(self, Self::Gap | Self::Both(_))
+        matches!(self, Self::Gap | Self::More { gap: true, .. })
+    }
+
+    /// Whether there is a field `name.interval`.
+    pub fn has_interval(self) -> bool {
+        matches!(self, Self::More { interval: true, .. })
     }
 
     /// Minutes without an action that end a session, where there is a field `name.session`.
     pub fn session_gap_mins(self) -> Option<u32> {
         match self {
-            Self::Session(mins) | Self::Both(mins) => Some(mins),
+            Self::More { session_gap_mins, .. } => session_gap_mins,
             Self::Order | Self::Gap => None,
         }
     }
 
     /// Names of the fields, after the sequence's.
     fn fields(self) -> impl Iterator<Item = &'static str> {
-        let session = self.session_gap_mins().map(|_| SESSION);
-        self.has_gap().then_some(GAP).into_iter().chain(session)
+        let there = [
+            (GAP, self.has_gap()),
+            (INTERVAL, self.has_interval()),
+            (SESSION, self.session_gap_mins().is_some()),
+        ];
+        there.into_iter().filter_map(|(name, there)| there.then_some(name))
     }
 }
 
 /// Field of a sequence for the times between action and request.
 pub(crate) const GAP: &str = "gap";
+/// Field of a sequence for the times between neighbouring actions.
+pub(crate) const INTERVAL: &str = "interval";
 /// Field of a sequence for the sessions.
 pub(crate) const SESSION: &str = "session";
 
@@ -461,7 +477,8 @@ mod tests {
     fn times_are_written_as_the_gap_was() {
         let sizes = [postcard::to_stdvec(&Times::Order).unwrap(), postcard::to_stdvec(&Times::Gap).unwrap()];
         assert_eq!(sizes, [postcard::to_stdvec(&false).unwrap(), postcard::to_stdvec(&true).unwrap()]);
-        for times in [Times::Session(30), Times::Both(5)] {
+        let more = |gap, interval, mins| Times::new(gap, interval, mins);
+        for times in [more(false, false, Some(30)), more(true, true, None), more(true, false, Some(5))] {
             let bytes = postcard::to_stdvec(&times).unwrap();
             assert_eq!(postcard::from_bytes::<Times>(&bytes).unwrap(), times);
         }
@@ -474,7 +491,9 @@ mod tests {
             |more: &str| format!("[[feature]]\nname='s'\nkind='sequence'\nelements=['item_id']\n{more}\n");
         let message = error(&(item("item_id") + &seq("session_gap_mins=0")));
         assert!(message.contains("`session_gap_mins` must be above 0"), "{message}");
-        for (name, more) in [("session", "session_gap_mins=30"), ("gap", "gap=true")] {
+        for (name, more) in
+            [("session", "session_gap_mins=30"), ("gap", "gap=true"), ("interval", "interval=true")]
+        {
             let message = error(&(item("item_id") + &item(name) + &seq(more)));
             assert!(message.contains(&format!("has a field `s.{name}` of its own")), "{message}");
             assert!((item("item_id") + &item(name) + &seq("")).parse::<Schema>().is_ok());

@@ -147,7 +147,33 @@ fn sequences(s: &SequenceFiles) -> Result<(), Error> {
             );
         }
     }
-    Ok(())
+    if s.valid_last && (!s.user || !s.valid.is_empty() || s.test.is_empty()) {
+        return fail(
+            "[dataset.sequences]: key `valid_last` goes with `user = true` and `test`, and no `valid`",
+        );
+    }
+    if !s.before.is_empty() && !s.user {
+        return fail(
+            "[dataset.sequences]: `before` goes with `user = true`: it is the user that lines have in common",
+        );
+    }
+    let mut kinds = vec![s.kind()];
+    for earlier in &s.before {
+        let event = &earlier.event;
+        if earlier.files.is_empty() {
+            return fail(format!("[[dataset.sequences.before]]: `{event}` names no file in `files`"));
+        }
+        if !event.is_action() || kinds.iter().any(|kind| kind.code() == event.code()) {
+            return fail(format!(
+                "[[dataset.sequences.before]]: event `{event}` must be an action, and another one than the lines' own and each other's"
+            ));
+        }
+        kinds.push(event.clone());
+    }
+    match s.kind().is_action() {
+        true => Ok(()),
+        false => fail(format!("[dataset.sequences]: event: `{}` is no action", s.kind())),
+    }
 }
 
 fn catalogue(name: &str, files: Option<&CatalogueFiles>) -> Result<(), Error> {
@@ -355,6 +381,12 @@ pub(super) fn examples(d: &Dataset, x: &ExamplesConfig) -> Result<(), Error> {
         if condition.is.is_none() && condition.min.is_none() {
             return fail("[examples] history_where: needs `is` or `min`");
         }
+    }
+    if let Some(kind) = x.seen_events.iter().find(|kind| !kind.is_action()) {
+        return fail(format!("[examples]: seen_events: `{kind}` is no action"));
+    }
+    if x.repeats && !x.seen_events.is_empty() {
+        return fail("[examples]: with repeats = true no item is barred; leave out seen_events");
     }
     match x.history_events.iter().find(|kind| !kind.is_action()) {
         Some(kind) => fail(format!("[examples]: history_events: `{kind}` is no action")),

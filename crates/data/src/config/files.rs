@@ -190,6 +190,37 @@ pub struct SequenceFiles {
     /// be found, what comes before is its history. In (0, 1).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_of_train: Option<f64>,
+    /// With `user` and `test`, without `valid`: each user's last training item validates instead.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub valid_last: bool,
+    /// Whether the order of the items in a line says nothing: they are then put in an order drawn by `[split]` seed, so that
+    /// none is learned that is the file's alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sets: bool,
+    /// The kind of action that the lines tell of; "click" when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<EventKind>,
+    /// Lines that tell of other kinds of action, all of them before the others; they enter histories, and none is to be
+    /// found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub before: Vec<EarlierFiles>,
+}
+
+/// `[[dataset.sequences.before]]`: lines of another kind of action.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EarlierFiles {
+    /// The kind.
+    pub event: EventKind,
+    /// The files.
+    pub files: Vec<String>,
+}
+
+impl SequenceFiles {
+    /// The kind of action that the lines tell of.
+    pub fn kind(&self) -> EventKind {
+        self.event.clone().unwrap_or(EventKind::Click)
+    }
 }
 
 fn yes() -> bool {

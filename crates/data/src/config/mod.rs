@@ -34,7 +34,9 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::Error;
 use crate::balance::BalanceStep;
 
-pub use files::{CatalogueFiles, EventColumn, EventFiles, QueryFiles, SequenceFiles, TableFiles, TimeColumn};
+pub use files::{
+    CatalogueFiles, EarlierFiles, EventColumn, EventFiles, QueryFiles, SequenceFiles, TableFiles, TimeColumn,
+};
 pub use task::{Cell, EXPOSURE, MOST_GRADE, RawTask, Task, TaskTraining};
 pub(crate) use task::{in_space, spaces};
 
@@ -147,6 +149,9 @@ pub struct ExamplesConfig {
     /// seen item may be right.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub repeats: bool,
+    /// Kinds of action after which an item may not be recommended again; all actions when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seen_events: Vec<EventKind>,
     /// Table with an order: which rows enter histories; all when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history_where: Option<HistoryWhere>,
@@ -175,6 +180,7 @@ impl Default for ExamplesConfig {
             negative_power: 0.75,
             whole: false,
             repeats: false,
+            seen_events: Vec::new(),
             history_where: None,
         }
     }

@@ -56,6 +56,9 @@ pub(crate) struct Manifest {
     /// Whether seen items may be recommended again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) repeats: bool,
+    /// Codes of the kinds after which an item may not be recommended again; all when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) seen_kinds: Vec<u8>,
     /// Share of the training negatives that [`crate::balance`] kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) negatives_kept: Option<f64>,
@@ -80,6 +83,7 @@ impl Manifest {
             max_history: config.examples.max_history,
             whole: config.examples.whole,
             repeats: config.examples.repeats,
+            seen_kinds: config.examples.seen_events.iter().map(|k| k.code()).collect(),
             negatives_kept: None,
             // Serialising plain data cannot fail; the echo is for people.
             config: serde_json::to_value(config).unwrap_or_default(),

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use millstream_schema::{EventKind, parse};
+use millstream_schema::parse;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::events::Events;
 use super::frames::{paths, waves};
@@ -19,9 +20,13 @@ const FIRST_MS: i64 = 946_684_800_000;
 /// Made-up time between neighbours.
 const STEP_MS: i64 = 1000;
 
-/// One line: its user and items, in the part of its file.
+/// One line: its items, in the part of its file.
 struct Line {
     split: Split,
+    /// [`EventKind::code`].
+    kind: u8,
+    /// Whether the lines of this kind come before the others, and hold nothing that is to be found.
+    earlier: bool,
     items: Vec<u32>,
 }
 
@@ -32,10 +37,15 @@ pub(super) fn prepare(job: &Job<'_>) -> Result<PrepareReport, Error> {
     let mut report = PrepareReport { bad: job.bad_values(), ..PrepareReport::default() };
     let mut library = Library::read(job, &mut report)?;
     let mut lines: Vec<Vec<Line>> = Vec::new();
-    for (split, names) in
-        [(Split::Train, &files.train), (Split::Valid, &files.valid), (Split::Test, &files.test)]
-    {
-        read(job, files, (split, &paths(&job.folder, names)), (&mut library, &mut lines), &mut report)?;
+    let earlier = files.before.iter().map(|b| (Split::Train, b.event.code(), &b.files));
+    let own = [(Split::Train, &files.train), (Split::Valid, &files.valid), (Split::Test, &files.test)]
+        .map(|(split, names)| (split, files.kind().code(), names));
+    for (at, (split, kind, names)) in earlier.chain(own).enumerate() {
+        let about = Line { split, kind, earlier: at < files.before.len(), items: Vec::new() };
+        read(job, files, (&about, &paths(&job.folder, names)), (&mut library, &mut lines), &mut report)?;
+    }
+    if files.sets {
+        mix(&mut lines, job.config.split.seed);
     }
     if let Some(share) = files.valid_of_train {
         hold_out(&mut lines, share);
@@ -43,9 +53,19 @@ pub(super) fn prepare(job: &Job<'_>) -> Result<PrepareReport, Error> {
     library.complete(&mut report)?;
     lines.resize_with(report.users, Vec::new);
     let last_out = job.config.split_by() == SplitBy::User;
-    let story = story(&lines, last_out, files.user);
+    let story = story(&lines, last_out, (files.user, files.valid_last));
     drop(lines);
     finish(job, library, story, report)
+}
+
+/// Puts the items of each line in an order drawn by the seed, which depends on user and items alone.
+fn mix(lines: &mut [Vec<Line>], seed: u64) {
+    for (user, own) in lines.iter_mut().enumerate() {
+        for line in own {
+            let key = |item: &u32| [(user as u32).to_le_bytes(), item.to_le_bytes()].concat();
+            line.items.sort_by_cached_key(|item| (xxh3_64_with_seed(&key(item), seed), *item));
+        }
+    }
 }
 
 /// Makes a share of the training lines, the last ones, validate: each line is a user of its own, in order.
@@ -59,7 +79,7 @@ fn hold_out(lines: &mut [Vec<Line>], share: f64) {
 fn read(
     job: &Job<'_>,
     files: &SequenceFiles,
-    (split, paths): (Split, &[PathBuf]),
+    (about, paths): (&Line, &[PathBuf]),
     (library, lines): (&mut Library<'_>, &mut Vec<Vec<Line>>),
     report: &mut PrepareReport,
 ) -> Result<(), Error> {
@@ -83,12 +103,13 @@ fn read(
                 if lines.len() <= user {
                     lines.resize_with(user + 1, Vec::new);
                 }
-                let own = lines[user].iter_mut().find(|l| l.split == split);
+                let same = |l: &Line| l.split == about.split && l.kind == about.kind;
+                let own = lines[user].iter_mut().find(|l| same(l));
                 if let Some(own) = own.filter(|_| files.continued) {
                     own.items.extend(items);
                     continue;
                 }
-                if lines[user].iter().any(|l| l.split == split) {
+                if lines[user].iter().any(same) {
                     let first = seen.iter().find(|(u, ..)| *u as usize == user);
                     let first = first.map(|(_, file, line)| format!("{}:{line}", paths[*file].display()));
                     let shown = parse::short(library.users.ids.name(user as u32));
@@ -99,7 +120,7 @@ fn read(
                 if items.is_empty() {
                     report.note("lines without items", 1);
                 }
-                lines[user].push(Line { split, items });
+                lines[user].push(Line { items, ..*about });
             }
         }
         job.progress("reading sequences", report.rows_read, None);
@@ -118,8 +139,9 @@ fn ids<'a>(text: &'a str, delimiter: Option<&'a str>) -> impl Iterator<Item = &'
 /// Lines to actions. With `last_out` each user's last item tests and the one before validates. Else the
 /// file decides: where a user's lines go on from file to file, all items of a later file share one
 /// moment, because such files hold sets; where every line is a user of its own, a line of a later
-/// file ends in the item to be found and what comes before is its history.
-fn story(lines: &[Vec<Line>], last_out: bool, users_go_on: bool) -> Story {
+/// file ends in the item to be found and what comes before is its history. With `valid_last` the last item of a user's
+/// training line validates, unless it is the only one.
+fn story(lines: &[Vec<Line>], last_out: bool, (users_go_on, valid_last): (bool, bool)) -> Story {
     let mut actions = Actions { offsets: vec![0], ..Actions::default() };
     for lines in lines {
         let mut step = 0;
@@ -127,7 +149,11 @@ fn story(lines: &[Vec<Line>], last_out: bool, users_go_on: bool) -> Story {
             let count = line.items.len();
             for (at, &item) in line.items.iter().enumerate() {
                 let (split, target) = match line.split {
+                    Split::Train if line.earlier => (Split::Train as u8, NO_TARGET),
                     Split::Train if last_out => by_place(at, count),
+                    Split::Train if valid_last && at > 0 && at + 1 == count => {
+                        (Split::Valid as u8, Split::Valid as u8)
+                    }
                     Split::Train => (Split::Train as u8, Split::Train as u8),
                     later if users_go_on => (later as u8, later as u8),
                     later if at + 1 == count => (later as u8, later as u8),
@@ -137,13 +163,13 @@ fn story(lines: &[Vec<Line>], last_out: bool, users_go_on: bool) -> Story {
                 actions.time_ms.push(FIRST_MS + step * STEP_MS);
                 actions.split.push(split);
                 actions.target.push(target);
+                actions.kind.push(line.kind);
                 step += i64::from(line.split == Split::Train || !users_go_on);
             }
             step += i64::from(line.split != Split::Train);
         }
         actions.offsets.push(actions.item.len() as u32);
     }
-    actions.kind = vec![EventKind::Click.code(); actions.item.len()];
     actions.value = vec![1.0; actions.item.len()];
     let targets =
         (0..actions.item.len() as u32).filter(|&at| actions.target[at as usize] != NO_TARGET).collect();

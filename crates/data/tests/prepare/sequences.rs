@@ -166,9 +166,101 @@ fn keys_of_sequences_that_contradict_each_other_are_told() {
         ("continued = true\nuser = false", "`continued` goes with `user = true`"),
         ("valid_of_train = 0.1", "goes with `user = false`"),
         ("valid_of_train = 1.5\nuser = false", "must be a share in (0, 1), not 1.5"),
+        ("valid_last = true", "`valid_last` goes with `user = true` and `test`"),
+        ("event = 'impression'", "`impression` is no action"),
+        ("before = [{ event = 'cart', files = [] }]", "`cart` names no file"),
+        ("before = [{ event = 'click', files = ['b.txt'] }]", "another one than the lines' own"),
+        (
+            "user = false\nbefore = [{ event = 'cart', files = ['b.txt'] }]",
+            "`before` goes with `user = true`",
+        ),
+        ("before = [{ evnt = 'cart', files = ['b.txt'] }]", "did you mean `event`?"),
+        ("[examples]\nrepeats = true\nseen_events = ['click']", "leave out seen_events"),
+        ("[examples]\nseen_events = ['impression']", "`impression` is no action"),
     ] {
         let case = Case::new(&format!("{CONFIG}{keys}\n"), &[("a.txt", "p q\n")]);
         let message = case.error(false);
         assert!(message.contains(said), "{message}");
     }
+}
+
+const BEHAVIOURS: &str = r#"
+[dataset]
+kind = "sequences"
+[dataset.sequences]
+train = ["buy.txt"]
+test = ["test.txt"]
+event = "order"
+sets = true
+valid_last = true
+[[dataset.sequences.before]]
+event = "click"
+files = ["view.txt"]
+[[dataset.sequences.before]]
+event = "cart"
+files = ["cart.txt"]
+[examples]
+seen_events = ["order"]
+"#;
+
+fn behaviours(buys: &'static str) -> Case {
+    let files = [
+        ("buy.txt", buys),
+        ("test.txt", "ann t\nbo u\n"),
+        ("view.txt", "ann a b t\nbo u v\ncy a\n"),
+        ("cart.txt", "ann b\n"),
+    ];
+    Case::new(BEHAVIOURS, &files)
+}
+
+#[test]
+fn views_and_carts_come_before_purchases_and_bar_nothing() {
+    let case = behaviours("ann p q r s\nbo p\n");
+    let (report, prepared) = case.prepared();
+    assert_eq!(report.users, 3);
+    let names = |rows: &[u32]| rows.iter().map(|&i| prepared.items.name(i).to_owned()).collect::<Vec<_>>();
+    let sorted = |rows: &[u32]| {
+        let mut names = names(rows);
+        names.sort();
+        names
+    };
+    // Only purchases are to be found: three of ann's train, one validates; bo's only one trains.
+    let parts = Split::ALL.map(|split| prepared.interactions(split).unwrap());
+    assert_eq!(parts.clone().map(|p| p.items.len()), [4, 1, 2]);
+    assert_eq!(parts[0].kind, [3; 4]);
+    let test = prepared.eval_users(Split::Test, None, 1).unwrap();
+    assert_eq!(test.users.len(), 2);
+    let ann = (0..2).find(|&at| names(test.truth.row(at)) == ["t"]).unwrap();
+    let history = &test.history.item[test.history.span(ann)];
+    let kinds = &test.history.kind[test.history.span(ann)];
+    assert_eq!(kinds, [1, 1, 1, 2, 3, 3, 3, 3]);
+    assert_eq!(sorted(&history[..3]), ["a", "b", "t"]);
+    assert_eq!(names(&history[3..4]), ["b"]);
+    assert_eq!(sorted(&history[4..]), ["p", "q", "r", "s"]);
+    // What was viewed may be right; what was bought is barred.
+    assert_eq!(sorted(test.seen.row(ann)), ["p", "q", "r", "s"]);
+    let valid = prepared.eval_users(Split::Valid, None, 1).unwrap();
+    assert_eq!((valid.users.len(), valid.seen.row(0).len(), valid.truth.row(0).len()), (1, 3, 1));
+    // A purchase is learned from all views and carts and the purchases before it.
+    let train = case.examples(Split::Train, Use::Recall);
+    let mut lengths: Vec<usize> = (0..train.requests()).map(|r| train.history.span(r).len()).collect();
+    lengths.sort_unstable();
+    assert_eq!(lengths, [2, 4, 5, 6]);
+}
+
+#[test]
+fn the_order_of_a_set_is_drawn_and_not_the_files() {
+    let order = |buys| {
+        let (_, prepared) = behaviours(buys).prepared();
+        let all = Split::ALL.map(|split| prepared.interactions(split).unwrap());
+        let of = |part: &millstream_data::Interactions| {
+            part.items.iter().map(|&i| prepared.items.name(i).to_owned()).collect::<Vec<_>>()
+        };
+        [of(&all[0]), of(&all[1])].concat()
+    };
+    let long = "ann c d e f g h i j k l m n\n";
+    let found = order(long);
+    assert_eq!(found.len(), 12);
+    assert_ne!(found.concat(), "cdefghijklmn");
+    assert_eq!(found, order(long));
 }

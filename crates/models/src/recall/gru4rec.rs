@@ -6,9 +6,8 @@
 //! long), so that gradients flow back to a session's first item, and nothing is carried over between batches.
 
 use millstream_nn::{Gru, Init, Inputs, Linear, Params, Pass, Ragged};
-use serde::Deserialize;
 
-use super::next_item::{Catalogue, LossConfig, NextItem, NextLoss, States};
+use super::next_item::{Catalogue, Next, NextItem, States, check_shares, options};
 use crate::ranker::Shape;
 use crate::retriever::{Retriever, RetrieverDef};
 use crate::{Error, ModelConfig};
@@ -16,52 +15,14 @@ use crate::{Error, ModelConfig};
 /// Entry of the list of retrievers.
 pub const DEF: RetrieverDef = RetrieverDef { name: "gru4rec", check, build, whole: true };
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Config {
-    /// D: width of the items.
-    embedding: usize,
+options! {
+    Next::default();
     /// Widths of the units, one on top of the other.
-    hidden: Vec<usize>,
+    hidden: Vec<usize> = vec![100],
     /// Dropout of the items.
-    dropout: f32,
+    dropout: f32 = 0.0,
     /// Dropout of each unit's states on the way up.
-    state_dropout: f32,
-    loss: NextLoss,
-    /// t of gBCE.
-    calibration: f32,
-    /// λ of BPR-max.
-    penalty: f32,
-    /// Whether the next items of the whole batch are negatives too.
-    in_batch: bool,
-    /// Standard deviation of fresh embeddings.
-    init_std: f32,
-    /// The sequence, where there are several.
-    sequence: Option<String>,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            embedding: 100,
-            hidden: vec![100],
-            dropout: 0.0,
-            state_dropout: 0.0,
-            loss: NextLoss::Softmax,
-            calibration: 0.75,
-            penalty: 1.0,
-            in_batch: false,
-            init_std: 0.05,
-            sequence: None,
-        }
-    }
-}
-
-impl Config {
-    fn loss(&self) -> Result<LossConfig, Error> {
-        let Self { loss, calibration, penalty, in_batch, .. } = *self;
-        LossConfig { loss, calibration, penalty, in_batch }.check("gru4rec")
-    }
+    state_dropout: f32 = 0.0,
 }
 
 fn check(cfg: &ModelConfig) -> Result<(), Error> {
@@ -69,12 +30,8 @@ fn check(cfg: &ModelConfig) -> Result<(), Error> {
     if c.hidden.is_empty() || c.hidden.contains(&0) {
         return Err(Error::Config("model `gru4rec`: `hidden` needs a width, all above 0".into()));
     }
-    for (key, p) in [("dropout", c.dropout), ("state_dropout", c.state_dropout)] {
-        if !(0.0..1.0).contains(&p) {
-            return Err(Error::Config(format!("model `gru4rec`: {key} must be in [0, 1), not {p}")));
-        }
-    }
-    c.loss().map(drop)
+    check_shares(&cfg.name, &[("dropout", c.dropout), ("state_dropout", c.state_dropout)])?;
+    c.next().check(&cfg.name).map(drop)
 }
 
 struct Gru4Rec {
@@ -89,8 +46,7 @@ fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Bo
     check(cfg)?;
     let c: Config = cfg.options()?;
     let d = c.embedding;
-    let table = (d, c.init_std, c.loss()?);
-    let catalogue = Catalogue::new((cfg, c.sequence.as_deref()), shape, params, table)?;
+    let catalogue = Catalogue::new(c.next(), (cfg, shape), params)?;
     let (mut units, mut width) = (Vec::new(), d);
     for (i, &hidden) in c.hidden.iter().enumerate() {
         units.push(Gru::new(params, &format!("gru{i}"), (width, hidden))?);

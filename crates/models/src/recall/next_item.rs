@@ -2,11 +2,14 @@
 //! and their losses.
 
 use millstream_nn::loss::{Against, ChoiceItems, ChoiceLoss, InBatch, choice, gbce_beta, in_batch_softmax};
-use millstream_nn::{FieldInput, Init, Inputs, ParamId, Params, Pass, Ragged, RowInit, TableId, Tensor};
+use millstream_nn::{
+    Bags, FieldInput, Init, Inputs, ParamId, Params, Pass, Ragged, RowInit, TableId, Tensor,
+};
 use millstream_schema::{Field, Rows, Shape as Kind, Side};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
+use super::intents::{IntentOptions, Intents};
 use crate::ranker::Shape;
 use crate::retriever::{NextItems, NextTargets, Retriever, Scope, Targets};
 use crate::{Error, ModelConfig};
@@ -27,9 +30,69 @@ pub enum NextLoss {
     BprMax,
 }
 
-/// Options of the loss.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct LossConfig {
+/// Declares the `Config` of a recommender of the next item: the options that all of them have, with the defaults of a [`Next`],
+/// and its own.
+macro_rules! options {
+    ($all:expr; $($(#[$meta:meta])* $field:ident: $type:ty = $default:expr,)*) => {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        struct Config {
+            embedding: usize,
+            init_std: f32,
+            sequence: Option<String>,
+            loss: crate::recall::next_item::NextLoss,
+            calibration: f32,
+            penalty: f32,
+            in_batch: bool,
+            intents: Option<crate::recall::intents::IntentOptions>,
+            $($(#[$meta])* $field: $type,)*
+        }
+
+        impl Default for Config {
+            fn default() -> Self {
+                let all: crate::recall::next_item::Next = $all;
+                Self {
+                    embedding: all.embedding,
+                    init_std: all.init_std,
+                    sequence: all.sequence,
+                    loss: all.loss,
+                    calibration: all.calibration,
+                    penalty: all.penalty,
+                    in_batch: all.in_batch,
+                    intents: all.intents,
+                    $($field: $default,)*
+                }
+            }
+        }
+
+        impl Config {
+            /// The options that all recommenders of the next item have.
+            fn next(&self) -> crate::recall::next_item::Next {
+                crate::recall::next_item::Next {
+                    embedding: self.embedding,
+                    init_std: self.init_std,
+                    sequence: self.sequence.clone(),
+                    loss: self.loss,
+                    calibration: self.calibration,
+                    penalty: self.penalty,
+                    in_batch: self.in_batch,
+                    intents: self.intents,
+                }
+            }
+        }
+    };
+}
+pub(crate) use options;
+
+/// Options that all recommenders of the next item have.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Next {
+    /// D: width of the items.
+    pub(crate) embedding: usize,
+    /// Standard deviation of fresh embeddings.
+    pub(crate) init_std: f32,
+    /// The sequence, where there are several.
+    pub(crate) sequence: Option<String>,
     pub(crate) loss: NextLoss,
     /// t of gBCE.
     pub(crate) calibration: f32,
@@ -37,11 +100,47 @@ pub(crate) struct LossConfig {
     pub(crate) penalty: f32,
     /// Whether the next items of all elements of the batch are negatives too.
     pub(crate) in_batch: bool,
+    /// The long-tail intent constraint, where it is wanted.
+    pub(crate) intents: Option<IntentOptions>,
 }
 
-impl LossConfig {
+impl Default for Next {
+    fn default() -> Self {
+        Self {
+            embedding: 100,
+            init_std: 0.05,
+            sequence: None,
+            loss: NextLoss::Softmax,
+            calibration: 0.75,
+            penalty: 1.0,
+            in_batch: false,
+            intents: None,
+        }
+    }
+}
+
+/// Whether the options named are shares, in [0, 1).
+///
+/// # Errors
+/// Names the first that is not.
+pub(crate) fn check_shares(model: &str, shares: &[(&str, f32)]) -> Result<(), Error> {
+    match shares.iter().find(|(_, p)| !(0.0..1.0).contains(p)) {
+        Some((key, p)) => Err(Error::Config(format!("model `{model}`: {key} must be in [0, 1), not {p}"))),
+        None => Ok(()),
+    }
+}
+
+impl Next {
+    /// # Errors
+    /// An option out of its range.
     pub(crate) fn check(self, model: &str) -> Result<Self, Error> {
         let fail = |text: String| Err(Error::Config(format!("model `{model}`: {text}")));
+        if self.embedding == 0 || !(self.init_std.is_finite() && self.init_std > 0.0) {
+            return fail("`embedding` and `init_std` must be above 0".into());
+        }
+        if let Some(intents) = &self.intents {
+            intents.check(model)?;
+        }
         if !(0.0..=1.0).contains(&self.calibration) {
             return fail(format!("calibration must be in [0, 1], not {}", self.calibration));
         }
@@ -61,6 +160,14 @@ pub(crate) trait States: Send + Sync {
     fn catalogue(&self) -> &Catalogue;
     /// The state after each element, as wide as an item's vector.
     fn states(&self, pass: &Pass, x: &Inputs) -> Ragged;
+    /// The state after each history's last element `[R, D]`, where that alone is wanted; anything finite for an empty one.
+    fn last(&self, pass: &Pass, x: &Inputs) -> Tensor {
+        self.states(pass, x).last()
+    }
+    /// The states, and what is to be learned besides the next items; a scalar.
+    fn states_and_loss(&self, pass: &Pass, x: &Inputs) -> (Ragged, Option<Tensor>) {
+        (self.states(pass, x), None)
+    }
 }
 
 /// A retriever of the next item by its states: a user is the last one, and every one learns the item after it.
@@ -68,7 +175,9 @@ pub(crate) struct NextItem<M>(pub(crate) M);
 
 impl<M: States> Retriever for NextItem<M> {
     fn users(&self, pass: &Pass, x: &Inputs) -> Tensor {
-        self.0.catalogue().last(pass, &self.0.states(pass, x)) // [R, 1, D]
+        let catalogue = self.0.catalogue();
+        let last = (!catalogue.bags(x).index().is_empty()).then(|| self.0.last(pass, x));
+        catalogue.users(pass, x, last) // [R, 1, D]
     }
 
     fn items(&self, _pass: &Pass, x: &Inputs) -> Tensor {
@@ -94,7 +203,12 @@ impl<M: States> NextItems for NextItem<M> {
     }
 
     fn loss(&self, pass: &Pass, x: &Inputs, y: &NextTargets<'_>) -> Result<Tensor, Error> {
-        self.0.catalogue().loss_of_all(&self.0.states(pass, x), x, y)
+        let catalogue = self.0.catalogue();
+        catalogue.check(x, y)?;
+        let (states, besides) = self.0.states_and_loss(pass, x);
+        let constraint = catalogue.intents.as_ref().map(|intents| intents.loss(pass, x, catalogue, &states));
+        let loss = catalogue.loss_of_all(&states, x, y);
+        Ok(besides.into_iter().chain(constraint).fold(loss, |sum, more| sum.add(&more)))
     }
 }
 
@@ -109,25 +223,24 @@ pub(crate) struct Catalogue {
     dim: usize,
     /// The user vector of an empty history; zero until something is learned of it.
     stranger: ParamId,
-    loss: LossConfig,
+    options: Next,
+    intents: Option<Intents>,
 }
 
 impl Catalogue {
-    /// Finds the sequence whose elements are the keys of an item feature, or of several the one that `named` says, and asks
+    /// Finds the sequence whose elements are the keys of an item feature, or of several the one that the options name, and asks
     /// for the table of its rows.
     ///
     /// # Errors
     /// There is no such sequence, or several and none is named.
     pub(crate) fn new(
-        (cfg, named): (&ModelConfig, Option<&str>),
-        shape: &Shape<'_>,
+        options: Next,
+        (cfg, shape): (&ModelConfig, &Shape<'_>),
         params: &mut Params,
-        (dim, std, loss): (usize, f32, LossConfig),
     ) -> Result<Self, Error> {
         let fail = |text: String| Error::Config(format!("model `{}`: {text}", cfg.name));
-        if dim == 0 || !(std.is_finite() && std > 0.0) {
-            return Err(fail("`embedding` and `init_std` must be above 0".into()));
-        }
+        let options = options.check(&cfg.name)?;
+        let (dim, std, named) = (options.embedding, options.init_std, options.sequence.as_deref());
         let chosen = cfg.chosen(shape.fields)?;
         let item_of = |space: &Option<String>| {
             chosen.iter().copied().find(|&f| {
@@ -157,7 +270,8 @@ impl Catalogue {
         let space = shape.fields[item].space.clone().unwrap_or_default();
         let table = params.table(&format!("{space}/d{dim}"), &space, dim, RowInit::Normal(std))?;
         let stranger = params.dense("stranger", &[dim], Init::Zeros)?;
-        Ok(Self { sequence, item, table, dim, stranger, loss })
+        let intents = options.intents.map(|intents| Intents::new(intents, dim, params)).transpose()?;
+        Ok(Self { sequence, item, table, dim, stranger, options, intents })
     }
 
     pub(crate) fn dim(&self) -> usize {
@@ -165,15 +279,39 @@ impl Catalogue {
     }
 
     pub(crate) fn in_batch(&self) -> bool {
-        self.loss.in_batch
+        self.options.in_batch
+    }
+
+    /// Place of the field beside the sequence that is called `sequence.part`.
+    pub(crate) fn beside(&self, part: &str, fields: &[Field]) -> Option<usize> {
+        let name = fields[self.sequence].name.split('.').next()?;
+        fields.iter().position(|f| f.name == format!("{name}.{part}"))
+    }
+
+    /// The rows of [`Catalogue::rows`] that each request's history names, oldest first.
+    pub(crate) fn bags<'a>(&self, x: &'a Inputs) -> &'a Bags {
+        let FieldInput::Keys(bags) = x.field(self.sequence) else {
+            unreachable!("the field was a sequence when the model was built");
+        };
+        bags
+    }
+
+    /// The vectors of all items of the batch `[U, D]`.
+    pub(crate) fn rows<'a>(&self, x: &'a Inputs) -> &'a Tensor {
+        x.rows(self.table)
     }
 
     /// The vectors of each request's history, oldest first.
     pub(crate) fn history(&self, x: &Inputs) -> Ragged {
-        let FieldInput::Keys(bags) = x.field(self.sequence) else {
-            unreachable!("the field was a sequence when the model was built");
+        Ragged::of_bags(self.bags(x), self.rows(x))
+    }
+
+    /// The rows `[N]` of [`Catalogue::rows`] that candidates are.
+    pub(crate) fn candidates<'a>(&self, x: &'a Inputs) -> &'a [u32] {
+        let FieldInput::Key(places) = x.field(self.item) else {
+            unreachable!("the field was a key when the model was built");
         };
-        Ragged::of_bags(bags, x.rows(self.table))
+        places
     }
 
     /// Candidates' vectors `[N, D]`: rows of the table that the histories are read from.
@@ -182,32 +320,26 @@ impl Catalogue {
     }
 
     fn rows_of(&self, x: &Inputs, from: usize, count: usize) -> Tensor {
-        let FieldInput::Key(places) = x.field(self.item) else {
-            unreachable!("the field was a key when the model was built");
-        };
-        x.rows(self.table).gather(&Arc::new(places[from..from + count].to_vec()))
+        self.rows(x).gather(&Arc::new(self.candidates(x)[from..from + count].to_vec()))
     }
 
-    /// The state after each request's last element `[R, 1, D]`.
-    pub(crate) fn last(&self, pass: &Pass, states: &Ragged) -> Tensor {
-        let (rows, d) = (states.rows(), self.dim);
-        let there: Vec<f32> = (0..rows).map(|b| f32::from(states.len_of(b) > 0)).collect();
+    /// Users `[R, 1, D]` from the states after their last elements `[R, D]`, absent if no user has one: who has no history is
+    /// a stranger.
+    fn users(&self, pass: &Pass, x: &Inputs, last: Option<Tensor>) -> Tensor {
+        let (bags, d) = (self.bags(x), self.dim);
+        let rows = bags.len();
+        let there: Vec<f32> = (0..rows).map(|b| f32::from(!bags.range(b).is_empty())).collect();
         let none: Vec<f32> = there.iter().map(|t| 1.0 - t).collect();
-        let stranger = |none: Vec<f32>| {
-            let ones = pass.constant(&[rows, d], vec![1.0; rows * d]);
-            ones.mul_row(&pass.param(self.stranger)).mul_column(&pass.constant(&[rows, 1], none))
-        };
-        if states.elements() == 0 {
-            return stranger(none).reshape(&[rows, 1, d]);
-        }
-        let place = |b: usize| states.span(b).end.saturating_sub(1) as u32;
-        let ends: Arc<Vec<u32>> = Arc::new((0..rows).map(place).collect());
-        let known = states.values().gather(&ends);
-        if none.iter().all(|n| *n == 0.0) {
+        let known = last.map(|last| match none.iter().all(|n| *n == 0.0) {
+            true => last,
+            false => last.mul_column(&pass.constant(&[rows, 1], there)),
+        });
+        if let Some(known) = known.as_ref().filter(|_| none.iter().all(|n| *n == 0.0)) {
             return known.reshape(&[rows, 1, d]);
         }
-        let known = known.mul_column(&pass.constant(&[rows, 1], there));
-        known.add(&stranger(none)).reshape(&[rows, 1, d])
+        let ones = pass.constant(&[rows, d], vec![1.0; rows * d]);
+        let strangers = ones.mul_row(&pass.param(self.stranger)).mul_column(&pass.constant(&[rows, 1], none));
+        known.map_or(strangers.clone(), |known| known.add(&strangers)).reshape(&[rows, 1, d])
     }
 
     /// Loss of one state a request against the batch's columns, column r being right for request r: softmax, whatever the
@@ -217,14 +349,20 @@ impl Catalogue {
         in_batch_softmax(&users.flatten(), items, &known)
     }
 
-    /// Loss of the state after each element, see [`crate::retriever::NextItems::loss`].
-    pub(crate) fn loss_of_all(
-        &self,
-        states: &Ragged,
-        x: &Inputs,
-        y: &NextTargets<'_>,
-    ) -> Result<Tensor, Error> {
-        let (p, n) = (states.elements(), y.items.len());
+    /// How many negatives each of P elements is compared with, where those of its scope are its own.
+    fn each(x: &Bags, y: &NextTargets<'_>) -> usize {
+        let (p, n) = (x.index().len(), y.items.len());
+        match y.scope {
+            Scope::Sequence => (n - p) / x.len(),
+            Scope::Element => (n - p) / p,
+            Scope::Batch | Scope::Catalogue => n - p,
+        }
+    }
+
+    /// # Errors
+    /// The candidates do not fit the histories.
+    fn check(&self, x: &Inputs, y: &NextTargets<'_>) -> Result<(), Error> {
+        let (p, n) = (self.bags(x).index().len(), y.items.len());
         let wrong = |what: &str| {
             Err(Error::Config(format!("a batch of whole sequences has {p} elements and {n} items: {what}")))
         };
@@ -233,32 +371,33 @@ impl Catalogue {
                 "each element needs the item that comes next; histories may be cut shorter than sequences",
             );
         }
-        let each = match y.scope {
-            Scope::Sequence => (n - p) / states.rows(),
-            Scope::Element => (n - p) / p,
-            Scope::Batch | Scope::Catalogue => n - p,
-        };
-        if self.loss.in_batch && y.scope != Scope::Batch {
+        if self.options.in_batch && y.scope != Scope::Batch {
             return wrong("in_batch = true goes with training.negatives_for = \"batch\"");
         }
-        if each == 0 && !self.loss.in_batch {
+        if Self::each(self.bags(x), y) == 0 && !self.options.in_batch {
             return wrong("there is no negative; set training.negatives above 0");
         }
+        Ok(())
+    }
+
+    /// Loss of the state after each element, see [`crate::retriever::NextItems::loss`].
+    fn loss_of_all(&self, states: &Ragged, x: &Inputs, y: &NextTargets<'_>) -> Tensor {
+        let (p, n, each) = (states.elements(), y.items.len(), Self::each(self.bags(x), y));
         let (right, others) = (&y.items[..p], &y.items[p..]);
-        let softmax = self.loss.loss == NextLoss::Softmax && y.scope != Scope::Catalogue;
+        let softmax = self.options.loss == NextLoss::Softmax && y.scope != Scope::Catalogue;
         let shifts = if softmax { y.log_q } else { &[] };
         let values = states.values();
-        if self.loss.in_batch {
+        if self.options.in_batch {
             let targets: Vec<u32> = (0..p as u32).collect();
             let known = ChoiceItems { right, columns: y.items, column_shift: shifts, right_shift: &[] };
             let against = Against::Columns { targets: &targets };
-            return Ok(choice(values, &self.items(x), against, known, self.choice_loss(n - 1, n)));
+            return choice(values, &self.items(x), against, known, self.choice_loss(n - 1, n));
         }
         if y.scope == Scope::Catalogue {
             let against = Against::Columns { targets: right };
             let columns = self.rows_of(x, p, n - p);
             let loss = self.choice_loss(n - p - 1, y.catalogue);
-            return Ok(choice(values, &columns, against, ChoiceItems::default(), loss));
+            return choice(values, &columns, against, ChoiceItems::default(), loss);
         }
         let own = self.rows_of(x, 0, p);
         let columns = self.rows_of(x, p, n - p);
@@ -273,17 +412,17 @@ impl Catalogue {
         };
         let cut = |from: usize, to: usize| shifts.get(from..to).unwrap_or(&[]);
         let known = ChoiceItems { right, columns: others, column_shift: cut(p, n), right_shift: cut(0, p) };
-        Ok(choice(values, &columns, against, known, self.choice_loss(each, y.catalogue)))
+        choice(values, &columns, against, known, self.choice_loss(each, y.catalogue))
     }
 
     fn choice_loss(&self, negatives: usize, catalogue: usize) -> ChoiceLoss {
-        match self.loss.loss {
+        match self.options.loss {
             NextLoss::Bce => ChoiceLoss::Binary { beta: 1.0 },
             NextLoss::Gbce => {
-                ChoiceLoss::Binary { beta: gbce_beta(negatives.max(1), catalogue, self.loss.calibration) }
+                ChoiceLoss::Binary { beta: gbce_beta(negatives.max(1), catalogue, self.options.calibration) }
             }
             NextLoss::Softmax => ChoiceLoss::Softmax,
-            NextLoss::BprMax => ChoiceLoss::BprMax { penalty: self.loss.penalty },
+            NextLoss::BprMax => ChoiceLoss::BprMax { penalty: self.options.penalty },
         }
     }
 }

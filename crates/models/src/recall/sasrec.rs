@@ -3,14 +3,14 @@
 //!
 //! h⁰ = dropout(√D e_item + place), blocks of causal attention, norm; score = ⟨h, e_item⟩. With `loss = "gbce"` it is
 //! gSASRec (Petrov & Macdonald, RecSys 2023). Unlike the papers' code sequences are not padded, places are counted from the
-//! sequence's end (which is what padding on the left comes to), and negatives may be shared within a sequence or batch.
+//! sequence's end (which is what padding on the left comes to), the time since the element before may be added (`intervals`), and negatives may be shared within a sequence or batch.
 
 use millstream_nn::{
-    BlockNorm, Inputs, LayerNorm, Params, Pass, PlaceEmbedding, Ragged, TransformerBlock, TransformerConfig,
+    BlockNorm, FieldInput, Inputs, LayerNorm, Params, Pass, PlaceEmbedding, Ragged, RowInit, TableId, Tensor,
+    TransformerBlock, TransformerConfig,
 };
-use serde::Deserialize;
 
-use super::next_item::{Catalogue, LossConfig, NextItem, NextLoss, States};
+use super::next_item::{Catalogue, Next, NextItem, NextLoss, States, check_shares, options};
 use crate::ranker::Shape;
 use crate::retriever::{Retriever, RetrieverDef};
 use crate::{Error, ModelConfig};
@@ -18,63 +18,23 @@ use crate::{Error, ModelConfig};
 /// Entry of the list of retrievers.
 pub const DEF: RetrieverDef = RetrieverDef { name: "sasrec", check, build, whole: true };
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Config {
-    /// D: width of items and states.
-    embedding: usize,
-    blocks: usize,
-    heads: usize,
+options! {
+    Next { embedding: 50, init_std: 0.02, loss: NextLoss::Bce, ..Next::default() };
+    blocks: usize = 2,
+    heads: usize = 1,
     /// Width inside the feed-forward parts, in multiples of D.
-    feed: usize,
-    dropout: f32,
-    norm: BlockNorm,
+    feed: usize = 1,
+    dropout: f32 = 0.2,
+    norm: BlockNorm = BlockNorm::Query,
     /// Learned place embeddings, counted from the sequence's end; 0 for none.
-    places: usize,
+    places: usize = 200,
+    /// Whether the time since the element before is added to each, by a learned vector for each power of two of seconds;
+    /// needs `interval = true` of the sequence.
+    intervals: bool = false,
     /// Base of rotary position embeddings; none when absent.
-    rotary: Option<f32>,
+    rotary: Option<f32> = None,
     /// Only so many items back are seen in each block.
-    window: Option<usize>,
-    loss: NextLoss,
-    /// t of gBCE.
-    calibration: f32,
-    /// λ of BPR-max.
-    penalty: f32,
-    /// Whether the next items of the whole batch are negatives too.
-    in_batch: bool,
-    /// Standard deviation of fresh embeddings.
-    init_std: f32,
-    /// The sequence, where there are several.
-    sequence: Option<String>,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            embedding: 50,
-            blocks: 2,
-            heads: 1,
-            feed: 1,
-            dropout: 0.2,
-            norm: BlockNorm::Query,
-            places: 200,
-            rotary: None,
-            window: None,
-            loss: NextLoss::Bce,
-            calibration: 0.75,
-            penalty: 1.0,
-            in_batch: false,
-            init_std: 0.02,
-            sequence: None,
-        }
-    }
-}
-
-impl Config {
-    fn loss(&self) -> Result<LossConfig, Error> {
-        let Self { loss, calibration, penalty, in_batch, .. } = *self;
-        LossConfig { loss, calibration, penalty, in_batch }.check("sasrec")
-    }
+    window: Option<usize> = None,
 }
 
 fn check(cfg: &ModelConfig) -> Result<(), Error> {
@@ -82,15 +42,15 @@ fn check(cfg: &ModelConfig) -> Result<(), Error> {
     if c.blocks == 0 || c.feed == 0 {
         return Err(Error::Config("model `sasrec`: `blocks` and `feed` must be above 0".into()));
     }
-    if !(0.0..1.0).contains(&c.dropout) {
-        return Err(Error::Config(format!("model `sasrec`: dropout must be in [0, 1), not {}", c.dropout)));
-    }
-    c.loss().map(drop)
+    check_shares(&cfg.name, &[("dropout", c.dropout)])?;
+    c.next().check(&cfg.name).map(drop)
 }
 
 struct SasRec {
     catalogue: Catalogue,
     places: Option<PlaceEmbedding>,
+    /// Place and table of the sequence's intervals.
+    intervals: Option<(usize, TableId)>,
     blocks: Vec<TransformerBlock>,
     norm: LayerNorm,
     dropout: f32,
@@ -100,8 +60,11 @@ fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Bo
     check(cfg)?;
     let c: Config = cfg.options()?;
     let d = c.embedding;
-    let table = (d, c.init_std, c.loss()?);
-    let catalogue = Catalogue::new((cfg, c.sequence.as_deref()), shape, params, table)?;
+    let catalogue = Catalogue::new(c.next(), (cfg, shape), params)?;
+    let intervals = match c.intervals {
+        true => Some(intervals(cfg, shape, &catalogue, (params, c.init_std * (d as f32).sqrt()))?),
+        false => None,
+    };
     let places = match c.places {
         0 => None,
         places => Some(PlaceEmbedding::new(params, "places", (places, d), c.init_std * (d as f32).sqrt())?),
@@ -119,7 +82,25 @@ fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Bo
         .map(|i| TransformerBlock::new(params, &format!("block{i}"), &block))
         .collect::<Result<_, _>>()?;
     let norm = LayerNorm::new(params, "norm", d)?;
-    Ok(Box::new(NextItem(SasRec { catalogue, places, blocks, norm, dropout: c.dropout })))
+    Ok(Box::new(NextItem(SasRec { catalogue, places, intervals, blocks, norm, dropout: c.dropout })))
+}
+
+/// The field of the intervals, and its table.
+fn intervals(
+    cfg: &ModelConfig,
+    shape: &Shape<'_>,
+    catalogue: &Catalogue,
+    (params, std): (&mut Params, f32),
+) -> Result<(usize, TableId), Error> {
+    let field = catalogue.beside("interval", shape.fields).map(|f| (f, shape.fields[f].space.as_deref()));
+    let Some((place, Some(space))) = field else {
+        return Err(Error::Config(format!(
+            "model `{}`: intervals = true needs `interval = true` of the sequence",
+            cfg.name
+        )));
+    };
+    let d = catalogue.dim();
+    Ok((place, params.table(&format!("{space}/d{d}"), space, d, RowInit::Normal(std))?))
 }
 
 impl States for SasRec {
@@ -128,14 +109,33 @@ impl States for SasRec {
     }
 
     fn states(&self, pass: &Pass, x: &Inputs) -> Ragged {
-        let h = self.catalogue.history(x);
-        if h.elements() == 0 {
-            return h;
-        }
-        let h = h.with(h.values().scale((self.catalogue.dim() as f32).sqrt()));
-        let h = self.places.as_ref().map_or(h.clone(), |places| places.add(pass, &h));
-        let h = h.with(h.values().dropout(pass, self.dropout));
+        let h = self.embedded(pass, x);
         let h = self.blocks.iter().fold(h, |h, block| block.forward(pass, &h));
         h.with(self.norm.forward(pass, h.values()))
+    }
+
+    fn last(&self, pass: &Pass, x: &Inputs) -> Tensor {
+        let h = self.embedded(pass, x);
+        let last = match self.blocks.split_last() {
+            Some((block, before)) => {
+                block.last(pass, &before.iter().fold(h, |h, block| block.forward(pass, &h)))
+            }
+            None => h.last(),
+        };
+        self.norm.forward(pass, &last)
+    }
+}
+
+impl SasRec {
+    /// What goes into the first block.
+    fn embedded(&self, pass: &Pass, x: &Inputs) -> Ragged {
+        let h = self.catalogue.history(x);
+        let h = h.with(h.values().scale((self.catalogue.dim() as f32).sqrt()));
+        let h = self.places.as_ref().map_or(h.clone(), |places| places.add(pass, &h));
+        let h = self.intervals.map_or(h.clone(), |(place, table)| match x.field(place) {
+            FieldInput::Keys(bags) => h.with(h.values().add(Ragged::of_bags(bags, x.rows(table)).values())),
+            _ => unreachable!("the field was a sequence's when the model was built"),
+        });
+        h.with(h.values().dropout(pass, self.dropout))
     }
 }

@@ -37,9 +37,11 @@ impl PairWeighting {
         }
     }
 
+    /// Whether it is one; `name` is told in the error.
+    ///
     /// # Errors
     /// An α that is not above 1.
-    pub(super) fn check(self, name: &str) -> Result<()> {
+    pub fn check(self, name: &str) -> Result<()> {
         match self {
             Self::Entmax(alpha) if alpha.is_nan() || alpha <= 1.0 || alpha.is_infinite() => {
                 Err(Error::Model(format!("`{name}`: entmax of {alpha}, expected a number above 1")))

@@ -101,8 +101,8 @@ impl Sequence {
 
 /// Embeddings of one sequence feature's fields, and of the candidate's same features.
 ///
-/// With [`Combine::Concat`] an element is [e₁ ‖ … ‖ e_E ‖ gap ‖ ln(1 + strength) s], e_f being the rows of its item features, s a
-/// learned vector: K = E·D, C = D for each of the last two that there is. With [`Combine::Sum`] they are added: K = D, C = 0.
+/// With [`Combine::Concat`] an element is [e₁ ‖ … ‖ e_E ‖ gap ‖ interval ‖ ln(1 + strength) s], e_f being the rows of its item
+/// features, s a learned vector: K = E·D, C = D for each of the last three that there is. With [`Combine::Sum`] they are added: K = D, C = 0.
 #[derive(Debug, Clone)]
 pub struct SeqEmbed {
     /// Place and table of each element field.
@@ -110,6 +110,7 @@ pub struct SeqEmbed {
     gap: Option<(usize, TableId)>,
     /// Place of the field that says which session an element is in.
     session: Option<usize>,
+    interval: Option<(usize, TableId)>,
     strength: Option<ParamId>,
     target: Embed,
     combine: Combine,
@@ -117,9 +118,9 @@ pub struct SeqEmbed {
 }
 
 impl SeqEmbed {
-    /// For the sequence feature `name`, whose element fields are called `name.element`, its gaps `name.gap` and its sessions
-    /// `name.session`; candidates are embedded from the item fields `element`. `strength`: whether the strength of actions is part of the
-    /// elements; its vector is the weight `name.strength/suffix`.
+    /// For the sequence feature `name`, whose element fields are called `name.element`, its times `name.gap` and `name.interval`, and its
+    /// sessions `name.session`; candidates are embedded from the item fields `element`. `strength`: whether the strength of actions is part
+    /// of the elements; its vector is the weight `name.strength/suffix`.
     ///
     /// # Errors
     /// No such sequence, one without elements, an element that is no field with one key per candidate, or as
@@ -130,7 +131,8 @@ impl SeqEmbed {
         name: &str,
         (spec, combine, strength): (&EmbedSpec, Combine, bool),
     ) -> Result<Self> {
-        let (mut elements, mut targets, mut gap, mut session) = (Vec::new(), Vec::new(), None, None);
+        let (mut elements, mut targets) = (Vec::new(), Vec::new());
+        let (mut gap, mut interval, mut session) = (None, None, None);
         for (at, field) in fields.iter().enumerate() {
             let Some(element) = field.name.strip_prefix(name).and_then(|rest| rest.strip_prefix('.')) else {
                 continue;
@@ -144,6 +146,7 @@ impl SeqEmbed {
                     targets.push(target);
                 }
                 None if element == "gap" => gap = Some((at, table()?)),
+                None if element == "interval" => interval = Some((at, table()?)),
                 None if element == "session" => session = Some(at),
                 None => {
                     return Err(Error::Model(format!(
@@ -159,7 +162,8 @@ impl SeqEmbed {
         let strength = strength.then(|| {
             params.dense(&format!("{name}.strength/{}", spec.suffix), &[spec.dim, 1], Init::Normal(0.01))
         });
-        Ok(Self { elements, gap, session, strength: strength.transpose()?, target, combine, dim: spec.dim })
+        let (strength, dim) = (strength.transpose()?, spec.dim);
+        Ok(Self { elements, gap, interval, session, strength, target, combine, dim })
     }
 
     /// K: width of a candidate, and of what it is compared with.
@@ -170,9 +174,10 @@ impl SeqEmbed {
         }
     }
 
-    /// C: width of the gap and the strength, where these stand beside.
+    /// C: width of the gap, the interval and the strength, where these stand beside.
     pub fn context_width(&self) -> usize {
-        let parts = usize::from(self.gap.is_some()) + usize::from(self.strength.is_some());
+        let times = self.gap.iter().chain(&self.interval).count();
+        let parts = times + usize::from(self.strength.is_some());
         if self.combine == Combine::Concat { parts * self.dim } else { 0 }
     }
 
@@ -211,14 +216,14 @@ impl SeqEmbed {
         let mut keys_of = lay(pass, &bags, self.combine);
         let places = bags.iter().map(|(bags, _)| bags.index.clone()).collect();
         let items = Some(Items { values: keys_of.clone(), places });
-        let gap = self.gap.map(|(at, table)| (keys(x, at), x.rows(table)));
-        let embedded = gap.map(|gap| lay(pass, &[gap], Combine::Sum));
+        let times = self.gap.iter().chain(&self.interval);
+        let embedded = times.map(|(at, table)| lay(pass, &[(keys(x, *at), x.rows(*table))], Combine::Sum));
         let strength = first.weights.clone();
         let felt = self.strength.map(|id| {
             let logs = (0..m).map(|e| first.weight(e).max(0.0).ln_1p()).collect();
             pass.constant(&[m, 1], logs).linear(&pass.param(id), None)
         });
-        let parts: Vec<Tensor> = embedded.into_iter().chain(felt).collect();
+        let parts: Vec<Tensor> = embedded.chain(felt).collect();
         let context = match self.combine {
             Combine::Concat => (!parts.is_empty()).then(|| Tensor::join(parts)),
             Combine::Sum => {

@@ -4,9 +4,11 @@ use crate::error::{Error, Result};
 use crate::init::Init;
 use crate::layers::{LayerNorm, Linear};
 use crate::ops::SeqAttention;
+use crate::pairs::Pairs;
 use crate::params::{ParamId, Params};
 use crate::pass::Pass;
 use crate::ragged::Ragged;
+use crate::tensor::Tensor;
 use std::sync::Arc;
 
 /// Where a block normalises.
@@ -142,6 +144,55 @@ impl TransformerBlock {
         }
     }
 
+    /// The last element of each sequence alone after the block, `[B, D]`: what [`TransformerBlock::forward`] makes of it, at the cost
+    /// of one query for each sequence (all elements must be keys and values still). Zeros go in for an empty sequence.
+    ///
+    /// # Panics
+    /// If the block is not causal.
+    pub fn last(&self, pass: &Pass, x: &Ragged) -> Tensor {
+        let c = &self.config;
+        assert!(c.causal, "the last state of a block that is not causal");
+        if c.rotary.is_some() {
+            // Queries are turned by their place, which only whole sequences have.
+            return self.forward(pass, x).last();
+        }
+        let x = &c.window.map_or(x.clone(), |window| x.latest(window));
+        let values = x.values();
+        match c.norm {
+            BlockNorm::Query => {
+                let q = self.first_norm.forward(pass, &x.last());
+                let y = self.second_norm.forward(pass, &q.add(&self.attend_last(pass, &q, x)));
+                y.add(&self.feed_rows(pass, &y))
+            }
+            BlockNorm::Before => {
+                let normed = x.with(self.first_norm.forward(pass, values));
+                let y = x.last().add(&self.attend_last(pass, &normed.last(), &normed));
+                y.add(&self.feed_rows(pass, &self.second_norm.forward(pass, &y)))
+            }
+            BlockNorm::After => {
+                let last = x.last();
+                let y = self.first_norm.forward(pass, &last.add(&self.attend_last(pass, &last, x)));
+                self.second_norm.forward(pass, &y.add(&self.feed_rows(pass, &y)))
+            }
+        }
+    }
+
+    /// Attention of one vector of each sequence `[B, D]` to all of its elements.
+    fn attend_last(&self, pass: &Pass, from: &Tensor, to: &Ragged) -> Tensor {
+        let c = &self.config;
+        let (query, key) = (self.query.forward(pass, from), self.key.forward(pass, to.values()));
+        let value = self.value.forward(pass, to.values());
+        let (each, width) = (Pairs::each(to), c.width / c.heads);
+        let head = |h: usize| {
+            let part = |x: &Tensor| if c.heads == 1 { x.clone() } else { x.slice(h * width, width) };
+            let scores = part(&key).pair_dot(&part(&query), &each, 1.0 / (width as f32).sqrt());
+            let weights = scores.softmax_spans(each.offsets()).dropout(pass, c.dropout);
+            weights.pair_sum(&part(&value), &each)
+        };
+        let mixed = Tensor::join((0..c.heads).map(head));
+        self.out.forward(pass, &mixed).dropout(pass, c.dropout)
+    }
+
     /// Attention of `from` to `to`.
     fn attend(&self, pass: &Pass, from: &Ragged, to: &Ragged) -> Ragged {
         let c = &self.config;
@@ -161,8 +212,12 @@ impl TransformerBlock {
     }
 
     fn feed(&self, pass: &Pass, x: &Ragged) -> Ragged {
-        let hidden = self.feed[0].forward_relu_dropout(pass, x.values(), self.config.dropout);
-        x.with(self.feed[1].forward(pass, &hidden).dropout(pass, self.config.dropout))
+        x.with(self.feed_rows(pass, x.values()))
+    }
+
+    fn feed_rows(&self, pass: &Pass, x: &Tensor) -> Tensor {
+        let hidden = self.feed[0].forward_relu_dropout(pass, x, self.config.dropout);
+        self.feed[1].forward(pass, &hidden).dropout(pass, self.config.dropout)
     }
 }
 

@@ -18,6 +18,7 @@ mod ffm;
 mod gate;
 mod gather;
 mod gru;
+mod gru_cell;
 mod layer_norm;
 mod linear;
 mod lstm;

@@ -8,6 +8,7 @@ use super::dropout::Dropout;
 use super::exp::{exp_all, largest};
 use crate::buffer::Buffer;
 use crate::chunks::{self, vectorised};
+use crate::pairs::pieces;
 use crate::pass::Pass;
 use crate::product::{Mat, Onto, block_product};
 use crate::ragged::Ragged;
@@ -18,6 +19,9 @@ use std::sync::Arc;
 
 /// Queries and keys of a tile.
 const TILE: usize = 64;
+/// Queries that one thread takes at a time going forward: longer sequences are shared out. Whole tiles, so that how they are shared
+/// changes no sum.
+const STRETCH: usize = 4 * TILE;
 
 /// Who attends to whom.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -109,6 +113,15 @@ struct Sizes {
     dropout: Option<Dropout>,
 }
 
+/// Stretches of at most so many elements of each sequence, in order.
+fn stretches(offsets: &[u32]) -> Vec<(usize, Range<usize>)> {
+    let of = |(b, ends): (usize, &[u32])| {
+        let len = (ends[1] - ends[0]) as usize;
+        (0..len).step_by(STRETCH).map(move |from| (b, from..(from + STRETCH).min(len)))
+    };
+    offsets.windows(2).enumerate().flat_map(of).collect()
+}
+
 /// The slices of `data` (with `width` numbers per element) that belong to each sequence, with its place.
 fn cut<'a>(offsets: &[u32], mut data: &'a mut [f32], width: usize) -> Vec<&'a mut [f32]> {
     let mut parts = Vec::with_capacity(offsets.len());
@@ -122,13 +135,15 @@ fn cut<'a>(offsets: &[u32], mut data: &'a mut [f32], width: usize) -> Vec<&'a mu
 
 impl Sizes {
     fn forward_all(&self, offsets: &Arc<Vec<u32>>, given: Qkv<'_>, out: &mut [f32], logs: &mut [f32]) {
-        let (outs, logs) = (cut(offsets, out, self.total), cut(offsets, logs, self.how.heads));
-        let all = outs.into_par_iter().zip(logs).enumerate();
-        all.for_each_init(Scratch::default, |scratch, (b, (out, logs))| {
-            let first = offsets[b] as usize;
-            let given = given.rows(first * self.total..first * self.total + out.len());
+        let jobs = stretches(offsets);
+        let outs = pieces(out, jobs.iter().map(|(_, rows)| rows.len() * self.total));
+        let logs = pieces(logs, jobs.iter().map(|(_, rows)| rows.len() * self.how.heads));
+        let all = jobs.into_par_iter().zip(outs).zip(logs);
+        all.for_each_init(Scratch::default, |scratch, (((b, rows), out), logs)| {
+            let (first, end) = (offsets[b] as usize, offsets[b + 1] as usize);
+            let given = given.rows(first * self.total..end * self.total);
             for h in 0..self.how.heads {
-                self.forward((first, h), given, scratch, (out, logs));
+                self.forward((first, end - first, h), rows.clone(), given, scratch, (out, logs));
             }
         });
     }
@@ -181,17 +196,18 @@ impl Sizes {
         }
     }
 
-    /// One head of one sequence, whose first element is the `first` of all.
+    /// One head of the elements `part` of one sequence of `len`, whose first element is the `first` of all.
     fn forward(
         &self,
-        (first, h): (usize, usize),
+        (first, len, h): (usize, usize, usize),
+        part: Range<usize>,
         x: Qkv<'_>,
         scratch: &mut Scratch,
         (out, logs): (&mut [f32], &mut [f32]),
     ) {
-        let len = out.len() / self.total;
-        for start in (0..len).step_by(TILE) {
-            let rows = start..(start + TILE).min(len);
+        let at = |i: usize| (i - part.start) * self.total + h * self.width;
+        for start in part.clone().step_by(TILE) {
+            let rows = start..(start + TILE).min(part.end);
             let mut running = [(f32::NEG_INFINITY, 0.0f32); TILE];
             for keys in self.tiles(&rows, len) {
                 let n = keys.len();
@@ -200,20 +216,20 @@ impl Sizes {
                 vectorised(|| {
                     for (r, weights) in scores.chunks_exact_mut(n).enumerate() {
                         let i = rows.start + r;
-                        let part = self.part(i, &keys, len);
-                        let out = &mut out[i * self.total + h * self.width..][..self.width];
-                        online(&mut running[r], weights, part.clone(), self.how.scale, out);
-                        self.drop_out((first + i, h), keys.start + part.start, &mut weights[part]);
+                        let seen = self.part(i, &keys, len);
+                        let out = &mut out[at(i)..][..self.width];
+                        online(&mut running[r], weights, seen.clone(), self.how.scale, out);
+                        self.drop_out((first + i, h), keys.start + seen.start, &mut weights[seen]);
                     }
                 });
-                let into = &mut out[start * self.total + h * self.width..];
+                let into = &mut out[at(start)..];
                 let (weights, values) = (Mat::new(scores, rows.len(), n), self.mat(x.v, &keys, h));
                 block_product(into, self.total, weights, values, Onto::Add);
             }
             for (i, (most, sum)) in rows.zip(running) {
-                let out = &mut out[i * self.total + h * self.width..][..self.width];
+                let out = &mut out[at(i)..][..self.width];
                 out.iter_mut().for_each(|o| *o /= sum);
-                logs[i * self.how.heads + h] = most + sum.ln();
+                logs[(i - part.start) * self.how.heads + h] = most + sum.ln();
             }
         }
     }

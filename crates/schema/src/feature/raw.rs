@@ -32,6 +32,7 @@ pub struct RawFeature {
     shared: Option<bool>,
     gap: Option<bool>,
     session_gap_mins: Option<u32>,
+    interval: Option<bool>,
     strength: Option<bool>,
     width: Option<usize>,
     of: Option<Vec<String>>,
@@ -63,6 +64,7 @@ impl RawFeature {
             ("shared", self.shared.is_some()),
             ("gap", self.gap.is_some()),
             ("session_gap_mins", self.session_gap_mins.is_some()),
+            ("interval", self.interval.is_some()),
             ("strength", self.strength.is_some()),
             ("width", self.width.is_some()),
             ("of", self.of.is_some()),
@@ -87,9 +89,17 @@ impl RawFeature {
                 "weight_separator",
                 "max_len",
             ],
-            "sequence" => {
-                &["pool", "events", "max_len", "elements", "shared", "gap", "session_gap_mins", "strength"]
-            }
+            "sequence" => &[
+                "pool",
+                "events",
+                "max_len",
+                "elements",
+                "shared",
+                "gap",
+                "interval",
+                "session_gap_mins",
+                "strength",
+            ],
             "match" => &["element", "events", "max_len"],
             "dense" => &["column", "width", "separator"],
             "text" => &["column", "table", "pool", "buckets", "max_len"],
@@ -164,7 +174,7 @@ impl RawFeature {
                 shared: self.shared.unwrap_or(true),
                 times: match self.session_gap_mins {
                     Some(0) => return self.fail("key `session_gap_mins` must be above 0"),
-                    mins => Times::new(self.gap.unwrap_or(false), mins),
+                    mins => Times::new(self.gap.unwrap_or(false), self.interval.unwrap_or(false), mins),
                 },
                 strength: self.strength.unwrap_or(false),
             },

@@ -95,6 +95,32 @@ fn sessions_end_where_nothing_happens_for_longer_and_are_counted_back() {
 }
 
 #[test]
+fn intervals_are_between_neighbours_whenever_the_request_comes() {
+    let text = include_str!("../every_kind.toml").replace("gap = true", "gap = true\ninterval = true");
+    let mut fitter = Fitter::new(&text.parse().unwrap());
+    fitter.observe(&[Side::User], &users()).unwrap();
+    fitter.observe(&[Side::Item], &items()).unwrap();
+    fitter.observe(&[Side::Context], &contexts(&["9"])).unwrap();
+    let encoder = Arc::new(fitter.finish().unwrap());
+    let columns = |side, frame: &Frame| encoder.encode(&[side], frame, &mut Default::default()).unwrap();
+    let assembler =
+        Assembler::new(encoder.clone(), columns(Side::User, &users()), columns(Side::Item, &items()))
+            .unwrap();
+    let place = encoder.field("clicks.interval").unwrap();
+    let mut x = examples();
+    x.context = columns(Side::Context, &contexts(&["9", "9", "9"]));
+    // The first that is taken up has none before it; then six seconds and one; then a first one again.
+    let wanted = [MISSING, FIRST + 2, FIRST + 1, MISSING];
+    for later_ms in [0, 1_000_000] {
+        x.request_time_ms.iter_mut().for_each(|t| *t += later_ms);
+        assert_eq!(keys(&assembler.batch(&x).unwrap().columns[place]), wanted);
+    }
+    x.history.time_ms.fill(i64::MIN);
+    x.history.time_ms[3] = i64::MAX;
+    assert_eq!(keys(&assembler.batch(&x).unwrap().columns[place])[1], FIRST + 30);
+}
+
+#[test]
 fn absurd_times_do_not_overflow() {
     let mut x = examples();
     x.request_time_ms = vec![i64::MAX, i64::MIN, i64::MIN];

@@ -40,9 +40,9 @@ impl Table {
             self.shards.iter().zip(wanted).map(|(shard, wanted)| wanted.then(|| read(shard))).collect();
         let shard = |at: usize| held[of[at] as usize].as_deref();
         let ahead = |at: usize| (at + AHEAD < keys.len()).then(|| shard(at + AHEAD)).flatten();
-        (0..keys.len().min(AHEAD))
-            .filter_map(|at| Some((shard(at)?, keys[at])))
-            .for_each(|(s, k)| s.prefetch_key(k));
+        (0..keys.len().min(AHEAD)).filter_map(|at| Some((shard(at)?, keys[at]))).for_each(|(s, k)| {
+            s.prefetch_key(k);
+        });
         let find = |at: usize| {
             if let Some(next) = ahead(at) {
                 next.prefetch_key(keys[at + AHEAD]);
