@@ -58,10 +58,8 @@ impl Tensor {
             chunks::rows2((&mut g, h), (&mut gates, 3 * h), |from, g, gates| {
                 for (i, (g, gates)) in g.chunks_exact_mut(h).zip(gates.chunks_exact_mut(3 * h)).enumerate() {
                     let update = &by_state[(from + i) * 3 * h + h..][..h];
-                    for j in 0..h {
-                        g[j] *= gates[h + j];
-                        gates[h + j] = update[j];
-                    }
+                    g.iter_mut().zip(&gates[h..]).for_each(|(g, open)| *g *= open);
+                    gates[h..2 * h].copy_from_slice(&update[..h]);
                 }
             });
             grads.add(state.node, g);
