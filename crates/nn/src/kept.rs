@@ -4,6 +4,7 @@ use crate::fixed::FixedPanels;
 use crate::product::Mat;
 use crate::tiles::Panels;
 use std::ops::{Deref, Range};
+use std::slice::from_ref;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Values of a weight. Panels that products made of them live as long as the values do not change, so that requests to a model
@@ -63,7 +64,8 @@ impl Choice<'_> {
             [] => side_by_side(values, width, self.columns),
             rows => {
                 let rows = rows.iter().map(|r| &values[r.start * width..r.end * width]);
-                let columns = if self.columns.is_empty() { &[0..width][..] } else { self.columns };
+                let all = 0..width;
+                let columns = if self.columns.is_empty() { from_ref(&all) } else { self.columns };
                 rows.flat_map(|rows| side_by_side(rows, width, columns)).collect()
             }
         };
