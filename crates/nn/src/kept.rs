@@ -188,7 +188,7 @@ mod tests {
             Choice { rows, columns }.part(&values, 3, |m| (m.rows, m.cols, m.data.to_vec()))
         };
         assert_eq!(part(&[0..1, 2..3], &[]), (2, 4, vec![0.0, 1.0, 2.0, 3.0, 8.0, 9.0, 10.0, 11.0]));
-        assert_eq!(part(&[1..2], &[0..1, 3..4]), (1, 2, vec![4.0, 7.0]));
+        assert_eq!(part(from_ref(&(1..2)), &[0..1, 3..4]), (1, 2, vec![4.0, 7.0]));
         assert_eq!(part(&[], &[]), (3, 4, values.clone()));
     }
 }
