@@ -4,6 +4,7 @@ use crate::fixed::FixedPanels;
 use crate::product::Mat;
 use crate::tiles::Panels;
 use std::ops::{Deref, Range};
+use std::slice::from_ref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -72,7 +73,8 @@ impl Choice<'_> {
             [] => side_by_side(values, width, self.columns),
             rows => {
                 let rows = rows.iter().map(|r| &values[r.start * width..r.end * width]);
-                let columns = if self.columns.is_empty() { &[0..width][..] } else { self.columns };
+                let all = 0..width;
+                let columns = if self.columns.is_empty() { from_ref(&all) } else { self.columns };
                 rows.flat_map(|rows| side_by_side(rows, width, columns)).collect()
             }
         };
@@ -211,7 +213,7 @@ mod tests {
             Choice { rows, columns }.part(&values, 3, |m| (m.rows, m.cols, m.data.to_vec()))
         };
         assert_eq!(part(&[0..1, 2..3], &[]), (2, 4, vec![0.0, 1.0, 2.0, 3.0, 8.0, 9.0, 10.0, 11.0]));
-        assert_eq!(part(&[1..2], &[0..1, 3..4]), (1, 2, vec![4.0, 7.0]));
+        assert_eq!(part(from_ref(&(1..2)), &[0..1, 3..4]), (1, 2, vec![4.0, 7.0]));
         assert_eq!(part(&[], &[]), (3, 4, values.clone()));
     }
 }
