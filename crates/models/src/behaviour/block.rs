@@ -41,7 +41,7 @@ enum Reader {
     },
     /// With the weight of the auxiliary loss.
     Evolution(Augru, Option<f32>),
-    Sessions(SessionInterest),
+    Sessions(Box<SessionInterest>),
 }
 
 impl Block {
@@ -167,7 +167,8 @@ impl From<'_> {
                 }
                 let block = options.session_block(self.model, self.embed.width())?;
                 let weights = options.weights();
-                Reader::Sessions(SessionInterest::new(params, NAME, (keys, &block), weights)?)
+                let sessions = SessionInterest::new(params, NAME, (keys, &block), weights)?;
+                Reader::Sessions(Box::new(sessions))
             }
         })
     }
