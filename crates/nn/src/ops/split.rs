@@ -209,7 +209,7 @@ mod tests {
         assert!(near(&first.linear_relu(&weight, None), &whole.linear_relu(&weight, None)));
         // Parts of other requests are not mixed up.
         let other = Arc::new(vec![0u32; 12]);
-        let strange = Tensor { split: Some(Rc::new(Split::of_requests(&request, &other))), ..own.clone() };
+        let strange = Tensor { split: Some(Rc::new(Split::of_requests(&mean, &other))), ..own.clone() };
         assert!(Split::joined(&[&first, &strange]).is_none());
     }
 }
