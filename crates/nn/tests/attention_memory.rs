@@ -31,7 +31,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-/// Most bytes beyond those of the weights that one step over a sequence of this length takes, on a thread of its own, so
+/// Most bytes beyond those of the weights that one step over a sequence of this length takes, on threads of its own, so
 /// that no buffer is left from another.
 fn bytes(len: usize, width: usize) -> usize {
     let run = move || {
@@ -47,7 +47,7 @@ fn bytes(len: usize, width: usize) -> usize {
         assert!(pass.backward(&loss).is_finite());
         MOST.load(Relaxed) - before
     };
-    std::thread::spawn(run).join().unwrap()
+    rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap().install(run)
 }
 
 #[test]
@@ -55,9 +55,10 @@ fn eight_times_the_length_takes_no_more_than_eight_times_the_memory() {
     let width = 32;
     let of_one = |len: usize| len * width * size_of::<f32>();
     let found: Vec<usize> = [512, 1024, 2048, 4096].map(|len| bytes(len, width)).to_vec();
-    // A step holds a handful of arrays as large as the queries; the matrix of all pairs would be 128 times one.
+    // A step holds a handful of arrays as large as the queries; the matrix of all pairs would be 128 times one. Each thread has tiles of
+    // its own on top.
     for (bytes, len) in found.iter().zip([512, 1024, 2048, 4096]) {
-        assert!(*bytes < 16 * of_one(len) + (1 << 18), "{len}: {bytes} bytes, all: {found:?}");
+        assert!(*bytes < 16 * of_one(len) + (1 << 19), "{len}: {bytes} bytes, all: {found:?}");
     }
     assert!(found[3] < 9 * found[0], "{found:?}");
 }

@@ -88,7 +88,7 @@ fn file_replay_and_stream_replay_end_in_identical_weights_for_every_ranker() {
 }
 
 /// Rankers that read a history.
-const BEHAVIOUR: [&str; 5] = ["mean_pool", "din", "sim_hard", "sim_soft", "dien"];
+const BEHAVIOUR: [&str; 8] = ["mean_pool", "din", "din_self", "bst", "sim_hard", "sim_soft", "dien", "dsin"];
 
 #[test]
 fn file_replay_and_stream_replay_end_in_identical_weights_for_rankers_over_histories() {

@@ -251,7 +251,8 @@ fn views_and_carts_come_before_purchases_and_bar_nothing() {
 #[test]
 fn the_order_of_a_set_is_drawn_and_not_the_files() {
     let order = |buys| {
-        let (_, prepared) = behaviours(buys).prepared();
+        let case = behaviours(buys);
+        let (_, prepared) = case.prepared();
         let all = Split::ALL.map(|split| prepared.interactions(split).unwrap());
         let of = |part: &millstream_data::Interactions| {
             part.items.iter().map(|&i| prepared.items.name(i).to_owned()).collect::<Vec<_>>()

@@ -115,6 +115,7 @@ const HISTORY_SCHEMA: &str = r#"
     [[feature]]
     name = "clicks"
     kind = "sequence"
+    session_gap_mins = 1
     elements = ["item", "topic"]
     gap = true
 "#;
