@@ -1,5 +1,5 @@
 //! DCN-v2 in burn: plain operations against one fused node. `burn-spike plain|fused DIR STEPS`; DIR holds what
-//! `bench/peers/dense.py` writes (ids, labels, rows and weights in PyTorch's layout). For DIN see `din_main`.
+//! `bench/peers/dense.py` writes (ids, labels, rows and weights in PyTorch's layout).
 
 use burn::module::Param;
 use burn::optim::{AdamConfig, GradientsParams};
@@ -9,8 +9,6 @@ use rayon::prelude::*;
 use std::time::Instant;
 
 mod block;
-mod din;
-mod din_main;
 use block::{H, LAYERS, X};
 
 #[global_allocator]
@@ -70,40 +68,33 @@ struct Table {
     rows: Vec<f32>,
     squares: Vec<f32>,
     place: Vec<u32>,
-    dim: usize,
 }
 
 impl Table {
-    fn new(rows: Vec<f32>, dim: usize) -> Self {
-        Self { squares: vec![0.0; rows.len()], place: vec![u32::MAX; rows.len() / dim], rows, dim }
-    }
-
     fn gather(&self, ids: &[u32]) -> Vec<f32> {
-        let dim = self.dim;
-        let mut out = vec![0.0; ids.len() * dim];
-        out.par_chunks_mut(dim).with_min_len(4096).zip(ids).for_each(|(o, i)| {
-            o.copy_from_slice(&self.rows[*i as usize * dim..][..dim]);
+        let mut out = vec![0.0; ids.len() * DIM];
+        out.par_chunks_mut(DIM).with_min_len(4096).zip(ids).for_each(|(o, i)| {
+            o.copy_from_slice(&self.rows[*i as usize * DIM..][..DIM]);
         });
         out
     }
 
     fn update(&mut self, ids: &[u32], g: &[f32]) {
-        let dim = self.dim;
         let (mut unique, mut sums) = (Vec::new(), Vec::<f32>::new());
-        for (id, g) in ids.iter().zip(g.chunks_exact(dim)) {
+        for (id, g) in ids.iter().zip(g.chunks_exact(DIM)) {
             let place = &mut self.place[*id as usize];
             if *place == u32::MAX {
                 *place = unique.len() as u32;
                 unique.push(*id);
                 sums.extend_from_slice(g);
             } else {
-                sums[*place as usize * dim..][..dim].iter_mut().zip(g).for_each(|(s, g)| *s += g);
+                sums[*place as usize * DIM..][..DIM].iter_mut().zip(g).for_each(|(s, g)| *s += g);
             }
         }
-        for (id, g) in unique.iter().zip(sums.chunks_exact(dim)) {
+        for (id, g) in unique.iter().zip(sums.chunks_exact(DIM)) {
             self.place[*id as usize] = u32::MAX;
-            let at = *id as usize * dim;
-            let state = self.rows[at..at + dim].iter_mut().zip(&mut self.squares[at..at + dim]);
+            let at = *id as usize * DIM;
+            let state = self.rows[at..at + DIM].iter_mut().zip(&mut self.squares[at..at + DIM]);
             state.zip(g).for_each(|((w, s), g)| {
                 *s += g * g;
                 *w -= 0.01 * g / (s.sqrt() + 1e-10);
@@ -114,16 +105,13 @@ impl Table {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    if let [_, mode, dir, shape, steps] = &arguments[..] {
-        return din_main::run(mode == "din-fused", dir, shape == "ragged", steps.parse().unwrap());
-    }
     let (mode, dir, steps) = (&arguments[1], &arguments[2], arguments[3].parse::<usize>().unwrap());
     let device = Device::flex().autodiff();
     let d = &device;
     let ids: Vec<u32> = floats(format!("{dir}/ids.bin")).iter().map(|v| v.to_bits()).collect();
     let labels = floats(format!("{dir}/labels.bin"));
     let rows = floats(format!("{dir}/rows.bin"));
-    let mut table = Table::new(rows, DIM);
+    let mut table = Table { squares: vec![0.0; rows.len()], place: vec![u32::MAX; rows.len() / DIM], rows };
     let flat = floats(format!("{dir}/weights.bin"));
     // From [out, in] to [in, out].
     let (mut body, mut at) = (Vec::new(), 0);
