@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used)] // A test that cannot go on should stop.
 
+mod common;
+
+use common::sparsemax;
 use millstream_nn::gradcheck;
 use millstream_nn::*;
 use std::sync::Arc;
@@ -133,20 +136,6 @@ fn the_gated_network_is_sr_gnns_and_its_slopes_are_finite_differences() {
         network.forward(pass, &pass.param(rows), &graph).square().sum()
     })
     .unwrap();
-}
-
-/// Projection to the simplex by sorting (Martins & Astudillo 2016).
-fn sparsemax(z: &[f32]) -> Vec<f32> {
-    let mut sorted = z.to_vec();
-    sorted.sort_by(|a, b| b.total_cmp(a));
-    let (mut sum, mut tau) = (0.0, 0.0);
-    for (k, v) in sorted.iter().enumerate() {
-        sum += v;
-        if 1.0 + (k + 1) as f32 * v > sum {
-            tau = (sum - 1.0) / (k + 1) as f32;
-        }
-    }
-    z.iter().map(|z| (z - tau).max(0.0)).collect()
 }
 
 fn softmax(z: &[f32]) -> Vec<f32> {

@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used)] // A test that cannot go on should stop.
 
+mod common;
+
+use common::{near, probe, run};
 use millstream_nn::*;
 use std::sync::Arc;
 
@@ -38,24 +41,6 @@ impl Given {
         let context = self.context.map(|c| pass.param(c));
         Sequence { context, ..Sequence::new(keys, pass.param(self.target), pairs) }
     }
-}
-
-/// Σ c_i y_i with different c_i, so that no mix-up of places goes unseen.
-fn probe(pass: &Pass, y: &Tensor) -> Tensor {
-    let c = (0..y.len()).map(|i| ((i * 37 + 11) % 17) as f32 / 8.0 - 1.0).collect();
-    y.mul(&pass.constant(y.shape(), c)).sum()
-}
-
-/// Outputs and the gradients of all weights.
-fn run(params: &Params, f: impl Fn(&Pass) -> Tensor) -> (Vec<f32>, Vec<Vec<f32>>) {
-    let pass = Pass::new(params, Mode::Train, 3);
-    let y = f(&pass);
-    let gradients = pass.backward(&probe(&pass, &y));
-    (y.to_vec(), params.ids().map(|id| gradients.dense(id).unwrap_or(&[]).to_vec()).collect())
-}
-
-fn near(a: &[f32], b: &[f32], by: f32) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() <= by * (1.0 + b.abs()))
 }
 
 fn block(width: usize) -> TransformerConfig {

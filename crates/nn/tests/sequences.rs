@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
+use common::{near, probe, run, sparsemax};
 use millstream_nn::*;
 use std::sync::Arc;
 
@@ -61,24 +64,6 @@ impl Inputs {
             ..Sequence::new(keys, pass.param(self.target), pairs)
         }
     }
-}
-
-/// Σ c_i y_i with different c_i, so that no mix-up of places goes unseen.
-fn probe(pass: &Pass, y: &Tensor) -> Tensor {
-    let c = (0..y.len()).map(|i| ((i * 37 + 11) % 17) as f32 / 8.0 - 1.0).collect();
-    y.mul(&pass.constant(y.shape(), c)).sum()
-}
-
-/// Outputs and the gradients of all weights.
-fn run(params: &Params, f: impl Fn(&Pass) -> Tensor) -> (Vec<f32>, Vec<Vec<f32>>) {
-    let pass = Pass::new(params, Mode::Train, 3);
-    let y = f(&pass);
-    let gradients = pass.backward(&probe(&pass, &y));
-    (y.to_vec(), params.ids().map(|id| gradients.dense(id).unwrap_or(&[]).to_vec()).collect())
-}
-
-fn near(a: &[f32], b: &[f32], by: f32) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() <= by * (1.0 + b.abs()))
 }
 
 /// The unit as its equation says it, every pair written out.
@@ -278,20 +263,6 @@ fn weights(scores: &[f32], weighting: PairWeighting) -> Vec<f32> {
         ..Sequence::new(keys, pass.constant(&[1, 1], vec![1.0]), pairs)
     };
     attention.forward(&pass, &x).data()[1..].to_vec()
-}
-
-/// Martins & Astudillo 2016, algorithm 1.
-fn sparsemax(z: &[f32]) -> Vec<f32> {
-    let mut sorted = z.to_vec();
-    sorted.sort_by(|a, b| b.total_cmp(a));
-    let (mut sum, mut tau) = (0.0, 0.0);
-    for (k, v) in sorted.iter().enumerate() {
-        sum += v;
-        if 1.0 + (k + 1) as f32 * v > sum {
-            tau = (sum - 1.0) / (k + 1) as f32;
-        }
-    }
-    z.iter().map(|v| (v - tau).max(0.0)).collect()
 }
 
 #[test]
