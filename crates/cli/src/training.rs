@@ -6,12 +6,13 @@ use millstream_models::snapshot::Role;
 use millstream_schema::BatchSource;
 use millstream_train::fit::fit_of;
 use millstream_train::negatives::Negatives;
+use millstream_train::positives::{EachPositive, Past, PositivesOptions};
 use millstream_train::record::RunRecord;
 use millstream_train::sampler::Sampler;
 use millstream_train::whole::{self, WholeOptions, WholeSequences};
 use millstream_train::{
     BEST, LATEST, Learner, Metrics, Outcome, Progress, Run, Sampling, Setting, TrainConfig, checkpoint,
-    learns_whole, role_of,
+    learns_graph, learns_whole, role_of,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -61,6 +62,7 @@ impl Job<'_> {
             training,
             sampling: (role == Role::Retriever).then(|| Arc::new(sampling(self.prepared, self.training))),
         };
+        self.check_history(role)?;
         let latest = self.dir.join(LATEST);
         let (mut learner, state) = if self.resume && latest.exists() {
             let (learner, state) = checkpoint::load(&latest, &setting)?;
@@ -68,6 +70,9 @@ impl Job<'_> {
         } else {
             (checkpoint::fresh(&setting, self.from)?, None)
         };
+        if learner.learns_graph() {
+            learner.set_graph(&self.prepared.assembler, &self.prepared.interactions(Split::Train)?)?;
+        }
         learner.set_negatives_kept(self.prepared.negatives_kept());
         // Not before: a run that cannot begin leaves nothing behind.
         std::fs::create_dir_all(self.dir).map_err(|e| format!("{}: {e}", self.dir.display()))?;
@@ -109,9 +114,11 @@ impl Job<'_> {
 
     /// The hyperparameters, with the length of the run for a schedule that needs it.
     fn scheduled(&self, role: Role) -> Result<TrainConfig, Failure> {
-        let rows = match learns_whole(&self.model.name) {
-            true => whole::learnable(&self.prepared.interactions(Split::Train)?).len() as u64,
-            false => self.prepared.rows(Split::Train, use_of(role)),
+        let rows = match (learns_whole(&self.model.name), role == Role::Retriever && self.prepared.is_whole())
+        {
+            (true, _) => whole::learnable(&self.prepared.interactions(Split::Train)?).len() as u64,
+            (_, true) => self.prepared.interactions(Split::Train)?.items.len() as u64,
+            _ => self.prepared.rows(Split::Train, use_of(role)),
         };
         let steps = rows.div_ceil(self.training.batch_size.max(1) as u64) * u64::from(self.training.epochs);
         let schedule = self.training.schedule.map(|s| s.or_total(steps));
@@ -131,6 +138,9 @@ impl Job<'_> {
         if let Some(sampling) = setting.sampling.as_ref().filter(|_| learns_whole(&self.model.name)) {
             return self.whole(sampling, (seed, skip));
         }
+        if let Some(sampling) = setting.sampling.as_ref().filter(|_| self.prepared.is_whole()) {
+            return self.positives(sampling, (seed, skip));
+        }
         let source = match &setting.sampling {
             None => self.prepared.source(Split::Train, Use::Rank, options)?,
             Some(sampling) => {
@@ -142,6 +152,37 @@ impl Job<'_> {
             }
         };
         Ok(Box::new(source) as Box<dyn BatchSource>)
+    }
+
+    /// `history = "others"` is for positives that are cut from whole sequences.
+    fn check_history(&self, role: Role) -> Result<(), Failure> {
+        let cut = role == Role::Retriever && self.prepared.is_whole() && !learns_whole(&self.model.name);
+        match self.training.history == Past::Others && !cut {
+            true => Err("training.history = \"others\" is for retrievers of single positives over data prepared with \
+                         [examples] whole = true"
+                .into()),
+            false => Ok(()),
+        }
+    }
+
+    /// The training positives, each for itself.
+    fn positives(
+        &self,
+        sampling: &Arc<Sampling>,
+        (seed, skip_batches): (u64, u64),
+    ) -> Result<Box<dyn BatchSource>, millstream_train::Error> {
+        let options = PositivesOptions {
+            batch_size: self.training.batch_size,
+            past: (!learns_graph(&self.model.name)).then_some(self.training.history),
+            longest: self.prepared.max_history(),
+            negatives: self.training.negatives,
+            seed,
+            skip_batches,
+        };
+        let actions = Arc::new(self.prepared.interactions(Split::Train)?);
+        let tasks = self.prepared.tasks.len();
+        let assembler = self.prepared.assembler.clone();
+        Ok(Box::new(EachPositive::new(actions, assembler, sampling.clone(), (options, tasks))?))
     }
 
     /// The training sequences, each whole.

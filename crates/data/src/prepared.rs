@@ -174,12 +174,17 @@ impl Prepared {
         }
         if self.manifest.whole {
             return Err(Error::Config(format!(
-                "{}: was prepared with [examples] whole = true, which is for models that learn from whole sequences",
+                "{}: was prepared with [examples] whole = true, which is for retrievers: no examples were written",
                 self.dir.display()
             )));
         }
         let blocks = BlockReader::open(&self.dir.join(blocks_file(split, for_use)))?;
         Source::start_with(blocks, self.assembler.clone(), options, edit)
+    }
+
+    /// Whether sequences were kept whole (`[examples] whole = true`) and no examples written.
+    pub fn is_whole(&self) -> bool {
+        self.manifest.whole
     }
 
     /// Positives of the first task in a part, by user.

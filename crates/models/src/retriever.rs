@@ -1,11 +1,16 @@
 //! What a retriever is, and the list of them.
 
-use millstream_nn::{Inputs, Params, Pass, Tensor};
+use millstream_nn::loss::InBatch;
+use millstream_nn::{Bipartite, Inputs, Params, Pass, TableId, Tensor};
 use millstream_schema::suggest;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 use crate::ranker::{Build, Shape};
-use crate::recall::{gat_entmax, gru4rec, intent_split, multi_behaviour, sasrec, sdm, two_tower};
+use crate::recall::{
+    comirec, dat, gat_entmax, gru4rec, intent_split, lightgcn, mind, multi_behaviour, sasrec, sdm, simplex,
+    two_tower, youtube_dnn,
+};
 use crate::{Error, ModelConfig};
 
 /// Puts users and items into one space, where the inner product says how well they go together.
@@ -16,6 +21,11 @@ pub trait Retriever: Send + Sync {
     fn items(&self, pass: &Pass, x: &Inputs) -> Tensor;
     /// Scalar training loss.
     fn loss(&self, users: &Tensor, items: &Tensor, y: &Targets<'_>) -> Tensor;
+    /// Scalar training loss of a batch; the default is [`Retriever::loss`] of its users and items. A model that learns more from
+    /// a batch than its vectors tell has its own.
+    fn learn(&self, pass: &Pass, x: &Inputs, y: &Targets<'_>) -> Tensor {
+        self.loss(&self.users(pass, x), &self.items(pass, x), y)
+    }
     /// D.
     fn dim(&self) -> usize;
     /// K.
@@ -26,6 +36,30 @@ pub trait Retriever: Send + Sync {
     fn next_items(&self) -> Option<&dyn NextItems> {
         None
     }
+    /// How it learns from the graph of who acted on what; a model that does is trained on nothing else.
+    fn graph(&self) -> Option<&dyn LearnsGraph> {
+        None
+    }
+}
+
+/// Learns from the whole graph of users and items at every step.
+pub trait LearnsGraph: Send + Sync {
+    /// Scalar loss of some edges. The requests and candidates of `x` are all users and all items of the graph in its order.
+    fn loss(&self, pass: &Pass, x: &Inputs, graph: &Arc<Bipartite>, y: &EdgeTargets<'_>) -> Tensor;
+    /// What [`Retriever::users`] and [`Retriever::items`] read instead of the graph: tables, and the rows `[items, D]` that each is to have
+    /// for the graph's items.
+    fn settled(&self, pass: &Pass, x: &Inputs, graph: &Bipartite) -> Vec<(TableId, Vec<f32>)>;
+    /// Place of the items' key among the fields: the keys of the settled rows.
+    fn item(&self) -> usize;
+}
+
+/// Edges to learn from: request r's user acted on item r; the items after the R are sampled negatives.
+#[derive(Debug, Clone, Copy)]
+pub struct EdgeTargets<'a> {
+    /// `[R]` user rows.
+    pub users: &'a [u32],
+    /// What is known of the items.
+    pub items: Targets<'a>,
 }
 
 /// Learns from whole sequences: the state after each element is to find the next item.
@@ -82,6 +116,13 @@ pub struct Targets<'a> {
     pub weights: &'a [f32],
 }
 
+impl<'a> Targets<'a> {
+    /// The softmax over the columns, of products over a temperature.
+    pub fn in_batch(&self, temperature: f32) -> InBatch<'a> {
+        InBatch { temperature, log_q: self.log_q, items: self.items, weights: self.weights }
+    }
+}
+
 /// One entry of [`RETRIEVERS`].
 pub struct RetrieverDef {
     /// Name in configurations.
@@ -92,11 +133,20 @@ pub struct RetrieverDef {
     pub build: Build<dyn Retriever>,
     /// Whether it learns from whole sequences, see [`Retriever::next_items`].
     pub whole: bool,
+    /// Whether it learns from a graph, see [`Retriever::graph`].
+    pub graph: bool,
 }
 
 /// All retrievers. A new one is a file in `recall/` and a line here.
 pub const RETRIEVERS: &[RetrieverDef] = &[
     two_tower::DEF,
+    two_tower::DSSM,
+    youtube_dnn::DEF,
+    mind::DEF,
+    comirec::DEF,
+    dat::DEF,
+    lightgcn::DEF,
+    simplex::DEF,
     sasrec::DEF,
     gru4rec::DEF,
     intent_split::DEF,

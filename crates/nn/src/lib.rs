@@ -25,9 +25,11 @@
 //! # Ok::<(), millstream_nn::Error>(())
 //! ```
 
+mod bipartite;
 mod buffer;
 mod chunks;
 mod error;
+
 pub mod fgm;
 mod fixed;
 #[doc(hidden)]
@@ -39,6 +41,7 @@ pub mod kernels;
 mod layers;
 mod lookup;
 pub mod loss;
+mod nearest;
 mod ops;
 mod optim;
 mod pairs;
@@ -51,16 +54,17 @@ mod tape;
 mod tensor;
 mod tiles;
 
+pub use bipartite::{Bipartite, settled};
 pub use error::{Error, Result};
 pub use init::{Init, RowInit};
 pub use inputs::{FieldInput, Inputs};
 pub use layers::{
-    Activate, ActivationUnit, AttentionPool, Augru, BatchNorm, BilinearFusion, BlockNorm, Clustered,
-    Clusters, Combine, CrossMixture, CrossNet, Dice, Embed, EmbedSpec, Experts, FieldAttention, FieldAware,
-    GatedGraph, Gates, GraphAttention, Gru, Items, LayerNorm, Lhuc, Linear, LinearEach, LinearTerms, Lstm,
-    Mlp, MlpConfig, PairWeighting, PlaceEmbedding, Prelu, SceneQuery, SeqEmbed, SeqEncoder, SeqPool,
-    Sequence, SessionGraph, SessionInterest, SoftAttention, TargetAttention, TargetTransformer,
-    TransformerBlock, TransformerConfig, UnitConfig, VectorCross,
+    Activate, ActivationUnit, AttentionPool, Augru, BatchNorm, Bilinear, BilinearFusion, BlockNorm,
+    CapsuleConfig, Capsules, Clustered, Clusters, Combine, CrossMixture, CrossNet, Dice, Embed, EmbedSpec,
+    Experts, FieldAttention, FieldAware, GatedGraph, Gates, GraphAttention, Gru, Items, LayerNorm, Lhuc,
+    Linear, LinearEach, LinearTerms, Lstm, Mlp, MlpConfig, PairWeighting, PlaceEmbedding, Prelu, SceneQuery,
+    SelfAttentive, SeqEmbed, SeqEncoder, SeqPool, Sequence, SessionGraph, SessionInterest, SoftAttention,
+    TargetAttention, TargetTransformer, TransformerBlock, TransformerConfig, UnitConfig, VectorCross,
 };
 pub use lookup::{Lookup, Places, Planner, SpaceKeys};
 pub use ops::{Activation, Bags, Pooling, SeqAttention, Transpose};

@@ -14,6 +14,9 @@ const STREAM: &str = "stream";
 /// Section of a moving average of the weights.
 const AVERAGE: &str = "average";
 
+/// Section of what is estimated of items' frequencies.
+const FREQUENCY: &str = "frequency";
+
 /// Writes a checkpoint: complete and on disk under its name, or not there at all.
 ///
 /// # Errors
@@ -66,6 +69,9 @@ fn write(path: &Path, learner: &Learner, state: &RunState, more: &[(&str, &[u8])
     let average = learner.average.as_ref().map(postcard::to_stdvec).transpose();
     let average = average.map_err(|e| Error::Corrupt(e.to_string()))?;
     extra.extend(average.as_deref().map(|average| (AVERAGE, average)));
+    let frequency = learner.frequency.as_ref().map(postcard::to_stdvec).transpose();
+    let frequency = frequency.map_err(|e| Error::Corrupt(e.to_string()))?;
+    extra.extend(frequency.as_deref().map(|frequency| (FREQUENCY, frequency)));
     extra.extend(more);
     Ok(snapshot::write(path, &learner.header(), learner.params(), learner.store(), &extra)?)
 }
@@ -153,9 +159,17 @@ fn restore(path: &Path, mut saved: Saved, setting: &Setting<'_>) -> Result<Learn
         ),
         false => None,
     };
+    let frequency = match saved.has_section(FREQUENCY) && setting.training.frequency.is_some() {
+        true => Some(
+            postcard::from_bytes(&saved.section(FREQUENCY)?)
+                .map_err(|e| unreadable(path, "frequencies of items", &e))?,
+        ),
+        false => None,
+    };
     let store = saved.store_with_shards(rules::shards(setting.training))?;
     let state = SavedState { weights: saved.weights()?, store, optimizer, steps: saved.header.steps };
     let mut learner = Learner::restore(setting, state)?;
+    learner.frequency = frequency.or(learner.frequency);
     learner.average = average;
     learner.set_negatives_kept(saved.header.negatives_kept);
     Ok(learner)

@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 use crate::average::Average;
 use crate::config::Updates;
+use crate::frequency::Frequency;
+use crate::graph::WholeGraph;
 use crate::sampler::Sampler;
 use crate::weighing::Weighing;
 use crate::{Error, TrainConfig, rules};
@@ -70,6 +72,10 @@ pub struct Learner {
     pub(crate) steps: u64,
     /// Moving average of the weights, where one is kept and something has been taken into it.
     pub(crate) average: Option<Average>,
+    /// How often items are in a batch, where that is estimated on the way.
+    pub(crate) frequency: Option<Frequency>,
+    /// What a model that learns from a graph learns from.
+    pub(crate) graph: Option<WholeGraph>,
     /// Share of the training negatives that were kept, where they were sampled.
     pub(crate) negatives_kept: Option<f64>,
 }
@@ -101,6 +107,11 @@ pub fn role_of(name: &str) -> Result<Role, Error> {
 /// Whether a model learns from whole sequences.
 pub fn learns_whole(name: &str) -> bool {
     RETRIEVERS.iter().any(|def| def.name == name && def.whole)
+}
+
+/// Whether a model learns from the whole graph of who acted on what.
+pub fn learns_graph(name: &str) -> bool {
+    RETRIEVERS.iter().any(|def| def.name == name && def.graph)
 }
 
 /// Negatives of single sequences or elements are for models that learn from whole sequences.
@@ -172,6 +183,10 @@ impl Learner {
             Role::Retriever => Model::Retriever(retriever::build(setting.model, &shape, &mut params)?),
         };
         check_scope(setting)?;
+        if setting.training.frequency.is_some() && matches!(model, Model::Ranker(_)) {
+            let name = &setting.model.name;
+            return Err(Error::Config(format!("training.frequency: `{name}` ranks; it is for retrievers")));
+        }
         let weighing = match &model {
             Model::Retriever(_) if !setting.training.task_weights.is_default() => {
                 let name = &setting.model.name;
@@ -216,6 +231,8 @@ impl Learner {
             rate: 1.0,
             steps: 0,
             average: None,
+            frequency: setting.training.frequency.map(Frequency::new).transpose()?,
+            graph: None,
             negatives_kept: None,
         })
     }
@@ -236,11 +253,18 @@ impl Learner {
         } as f32;
         let shared = if in_batch { elements as f32 } else { 0.0 };
         let expected = |&item: &u32| {
-            (shared * sampling.positives.log_p(item).exp() + drawn * sampling.negatives.log_p(item).exp())
-                .max(1e-9)
-                .ln()
+            let in_batch = if in_batch { self.expected(sampling, item, shared) } else { 0.0 };
+            (in_batch + drawn * sampling.negatives.log_p(item).exp()).max(1e-9).ln()
         };
         Ok((batch.item.iter().map(expected).collect(), sampling.negatives.len()))
+    }
+
+    /// How often an item is expected among the positives of a batch.
+    fn expected(&self, sampling: &Sampling, item: u32, positives: f32) -> f32 {
+        match &self.frequency {
+            Some(frequency) => frequency.share(item),
+            None => positives * sampling.positives.log_p(item).exp(),
+        }
     }
 
     /// ln of the expected number of times that each column's item is among the columns.
@@ -250,7 +274,7 @@ impl Learner {
         })?;
         let (requests, extra) = (batch.requests as f32, (batch.candidates() - batch.requests) as f32);
         let expected = |&item: &u32| {
-            let in_batch = requests * sampling.positives.log_p(item).exp();
+            let in_batch = self.expected(sampling, item, requests);
             let drawn = extra * sampling.negatives.log_p(item).exp();
             (in_batch + drawn).max(1e-9).ln()
         };

@@ -8,12 +8,15 @@ mod error;
 pub mod eval;
 mod every_row;
 pub mod fit;
+pub mod frequency;
 pub mod graded;
+mod graph;
 pub mod importance;
 pub mod learner;
 pub mod metrics;
 pub mod negatives;
 pub mod page;
+pub mod positives;
 pub mod progressive;
 pub mod record;
 pub mod report;
@@ -30,6 +33,6 @@ pub mod whole;
 pub use config::TrainConfig;
 pub use error::Error;
 pub use learner::{
-    Learner, Sampling, SavedState, Setting, check_model, check_streams, learns_whole, role_of,
+    Learner, Sampling, SavedState, Setting, check_model, check_streams, learns_graph, learns_whole, role_of,
 };
 pub use run::{BEST, Evaluation, LATEST, Metrics, Outcome, Progress, Run, RunState};

@@ -181,7 +181,10 @@ impl Run<'_> {
         }
         checkpoint::save(&self.dir.join(LATEST), learner, &state)?;
         if state.best.is_none() {
-            learner.averaged(|best| checkpoint::save(&self.dir.join(BEST), best, &state))?;
+            learner.averaged(|best| {
+                best.settle()?;
+                checkpoint::save(&self.dir.join(BEST), best, &state)
+            })?;
         }
         Ok(self.outcome(state, &clock))
     }
@@ -226,7 +229,10 @@ impl Run<'_> {
         if self.evaluate.is_none() {
             return Ok(false);
         }
-        let better = learner.averaged(|learner| self.is_better(learner, state, clock))?;
+        let better = learner.averaged(|learner| {
+            learner.settle()?;
+            self.is_better(learner, state, clock)
+        })?;
         if !better {
             state.since_best += 1;
             if let Some(factor) = self.config.reduce_on_plateau {

@@ -74,14 +74,28 @@ impl Learner {
         }
         self.check_labels(batch)?;
         self.set_factor();
-        let planned = self.feeder.plan(&self.fields, batch)?;
-        let (value, mut gradients) = self.gradients(batch, &planned, logits)?;
+        if let Some(frequency) = &mut self.frequency {
+            // Positives are the first candidates, one for each request or for each element of whole sequences.
+            let right = batch.labels.iter().step_by(batch.tasks.max(1)).filter(|y| **y > 0.0).count();
+            frequency.meet(self.steps + 1, &batch.item[..right.max(batch.requests).min(batch.item.len())]);
+        }
+        // A model of a graph has the same rows in every step: all of them.
+        let own = match &self.graph {
+            Some(_) => None,
+            None => Some(self.feeder.plan(&self.fields, batch)?),
+        };
+        let planned = match (&own, &self.graph) {
+            (Some(planned), _) => planned,
+            (None, Some(graph)) => graph.nodes().1,
+            (None, None) => unreachable!("a batch was planned where there is no graph"),
+        };
+        let (value, mut gradients) = self.gradients(batch, planned, logits)?;
         self.check_finite(value, &gradients)?;
         if let Some(norm) = self.setting.training.clip_norm {
             gradients.clip(norm);
         }
         self.optimiser.step(&mut self.params, &gradients);
-        self.push(&planned, &gradients)?;
+        self.push(planned, &gradients)?;
         self.steps += 1;
         self.expire();
         Ok(value)
@@ -152,7 +166,8 @@ impl Learner {
         let ids: Vec<_> = self.params.table_ids().collect();
         let pass = Pass::new(&self.params, Mode::Train, self.setting.training.seed ^ (self.steps << 20));
         let (store, tables) = (&self.store, &self.tables);
-        let x = planned.inputs(&pass, (&self.fields, batch), self.params.tables(), |at, keys, out| {
+        let rows_of = self.graph.as_ref().map_or(batch, |graph| graph.nodes().0);
+        let x = planned.inputs(&pass, (&self.fields, rows_of), self.params.tables(), |at, keys, out| {
             let Some((gradients, epsilon)) = moved else {
                 return Ok(store.pull_or_init(tables[at], keys, out)?);
             };
@@ -220,10 +235,13 @@ impl Learner {
                         &NextTargets { items: &batch.item, log_q: &log_q, scope, catalogue },
                     )?);
                 }
+                if model.graph().is_some() {
+                    return self.edges_loss(pass, x, batch);
+                }
                 let log_q = self.log_q(batch)?;
                 let weights = batch.weights.get(..batch.requests).unwrap_or(&[]);
                 let y = Targets { items: &batch.item, log_q: &log_q, weights };
-                Ok(model.loss(&model.users(pass, x), &model.items(pass, x), &y))
+                Ok(model.learn(pass, x, &y))
             }
         }
     }

@@ -6,7 +6,7 @@ use millstream_nn::{
 };
 
 use super::options::{Behaviour, Kind};
-use super::search::{SameCategory, Search, category, found};
+use super::search::{SameCategory, category, found};
 use crate::ranker::Shape;
 use crate::{Error, ModelConfig};
 
@@ -96,11 +96,7 @@ impl Block {
             Reader::Unit(unit) => unit.forward(pass, seq),
             Reader::SelfUnit(encoder, unit) => unit.forward(pass, &encoder.encode(pass, seq)),
             Reader::Transformer(transformer) => transformer.forward(pass, seq),
-            Reader::Soft { unit, k } => {
-                let search = Search::new(seq);
-                let (offsets, elements) = found(seq.pairs.candidates(), |n| search.nearest(n, *k));
-                unit.forward(pass, &seq.select(offsets, elements))
-            }
+            Reader::Soft { unit, k } => unit.forward(pass, &seq.nearest(*k)),
             Reader::Hard { unit, category, k } => {
                 let (same, pairs) = (SameCategory::new(x, *category), &seq.pairs);
                 let (offsets, elements) = found(pairs.candidates(), |n| same.latest(pairs, n, *k));

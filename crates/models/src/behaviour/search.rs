@@ -1,6 +1,6 @@
 //! Searches in a history: which of its elements a candidate looks at.
 
-use millstream_nn::{FieldInput, Inputs, Pairs, Sequence};
+use millstream_nn::{FieldInput, Inputs, Pairs};
 use millstream_schema::{Field, Rows, Shape, encode, suggest};
 use rayon::prelude::*;
 
@@ -40,36 +40,6 @@ pub(super) fn category(
             "category: `{name}` is no element of `{sequence}`; add it to the feature's `elements`"
         )),
         _ => fail(format!("category: {}", suggest::unknown("element", name, valid()))),
-    }
-}
-
-/// What a search looks at.
-pub(super) struct Search<'a> {
-    keys: &'a [f32],
-    target: &'a [f32],
-    width: usize,
-    pairs: &'a Pairs,
-}
-
-impl<'a> Search<'a> {
-    pub(super) fn new(seq: &'a Sequence) -> Self {
-        let (keys, target) = (seq.keys.values().data(), seq.target.data());
-        Self { keys, target, width: seq.keys.width(), pairs: &seq.pairs }
-    }
-
-    /// The k elements with the greatest inner product with candidate `n`, of equal ones the later; in their order.
-    pub(super) fn nearest(&self, n: usize, k: usize) -> Vec<u32> {
-        let elements = self.pairs.elements_of(n);
-        if elements.len() <= k {
-            return elements.map(|e| e as u32).collect();
-        }
-        let (w, t) = (self.width, &self.target[n * self.width..][..self.width]);
-        let score = |e: usize| self.keys[e * w..][..w].iter().zip(t).map(|(a, b)| a * b).sum::<f32>();
-        let mut scored: Vec<(f32, u32)> = elements.map(|e| (score(e), e as u32)).collect();
-        scored.select_nth_unstable_by(k - 1, |a, b| b.0.total_cmp(&a.0).then(b.1.cmp(&a.1)));
-        let mut best: Vec<u32> = scored[..k].iter().map(|(_, e)| *e).collect();
-        best.sort_unstable();
-        best
     }
 }
 

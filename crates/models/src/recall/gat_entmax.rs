@@ -20,7 +20,7 @@ use crate::retriever::{Retriever, RetrieverDef};
 use crate::{Error, ModelConfig};
 
 /// Entry of the list of retrievers.
-pub const DEF: RetrieverDef = RetrieverDef { name: "gat_entmax", check, build, whole: true };
+pub const DEF: RetrieverDef = RetrieverDef { name: "gat_entmax", check, build, whole: true, graph: false };
 
 options! {
     Next::default();

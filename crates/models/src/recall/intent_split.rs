@@ -31,7 +31,7 @@ use crate::retriever::{Retriever, RetrieverDef};
 use crate::{Error, ModelConfig};
 
 /// Entry of the list of retrievers.
-pub const DEF: RetrieverDef = RetrieverDef { name: "intent_split", check, build, whole: true };
+pub const DEF: RetrieverDef = RetrieverDef { name: "intent_split", check, build, whole: true, graph: false };
 
 /// What reads the graph of the long part.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]

@@ -24,7 +24,8 @@ use crate::retriever::{Retriever, RetrieverDef, Targets};
 use crate::{Error, ModelConfig};
 
 /// Entry of the list of retrievers.
-pub const DEF: RetrieverDef = RetrieverDef { name: "multi_behaviour", check, build, whole: false };
+pub const DEF: RetrieverDef =
+    RetrieverDef { name: "multi_behaviour", check, build, whole: false, graph: false };
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]

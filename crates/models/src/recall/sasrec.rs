@@ -16,7 +16,7 @@ use crate::retriever::{Retriever, RetrieverDef};
 use crate::{Error, ModelConfig};
 
 /// Entry of the list of retrievers.
-pub const DEF: RetrieverDef = RetrieverDef { name: "sasrec", check, build, whole: true };
+pub const DEF: RetrieverDef = RetrieverDef { name: "sasrec", check, build, whole: true, graph: false };
 
 options! {
     Next { embedding: 50, init_std: 0.02, loss: NextLoss::Bce, ..Next::default() };

@@ -26,7 +26,7 @@ use crate::retriever::{Retriever, RetrieverDef, Targets};
 use crate::{Error, ModelConfig};
 
 /// Entry of the list of retrievers.
-pub const DEF: RetrieverDef = RetrieverDef { name: "sdm", check, build, whole: false };
+pub const DEF: RetrieverDef = RetrieverDef { name: "sdm", check, build, whole: false, graph: false };
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]

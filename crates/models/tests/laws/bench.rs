@@ -312,8 +312,8 @@ pub fn retrievers() -> Vec<(&'static str, Bench<dyn Retriever>)> {
 /// The item that goes with request r: with whom it is, or, for a model that knows nothing of users, what they did last.
 pub fn right_item(name: &str, x: &Examples, r: usize) -> u32 {
     let past = &x.history.item[x.history.span(r)];
-    if name == "multi_behaviour" {
-        // It takes what a user did for a set.
+    if ["multi_behaviour", "comirec"].contains(&name) {
+        // They take what a user did for a set.
         return past.iter().min().map_or(0, |item| (item + 1) % ITEMS);
     }
     if !RETRIEVERS.iter().any(|def| def.name == name && def.whole) {

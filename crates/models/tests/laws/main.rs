@@ -261,7 +261,8 @@ fn sixteen_bits_score_as_f32_does_nearly() {
 #[test]
 fn retrievers_learn_which_item_goes_with_whom_and_survive_saving() {
     let dir = tempfile::tempdir().unwrap();
-    for (name, mut bench) in retrievers() {
+    // What a graph's model serves is made by training; crates/train tests it.
+    for (name, mut bench) in retrievers().into_iter().filter(|(_, bench)| bench.model.graph().is_none()) {
         let mut x = examples(bench.assembler.encoder(), 40, 1, 5);
         for r in 0..40 {
             x.candidate_item[r] = right_item(name, &x, r);
@@ -273,7 +274,7 @@ fn retrievers_learn_which_item_goes_with_whom_and_survive_saving() {
         for _ in 0..150 {
             losses.push(bench.step(&batch, &mut optimiser, |model, pass, x| {
                 let y = Targets { items: &batch.item, log_q: &log_q, weights: &[] };
-                model.loss(&model.users(pass, x), &model.items(pass, x), &y)
+                model.learn(pass, x, &y)
             }));
         }
         assert!(losses[149] < 0.3 * losses[0], "{name}: {} to {}", losses[0], losses[149]);

@@ -6,6 +6,7 @@ use crate::chunks;
 use crate::error::{Error, Result};
 use crate::init::Init;
 use crate::inputs::{FieldInput, Inputs};
+use crate::nearest::nearest;
 use crate::ops::Bags;
 use crate::ops::scatter::{Flow, Inflow, To, scatter};
 use crate::pairs::Pairs;
@@ -96,6 +97,14 @@ impl Sequence {
             strength: self.strength.as_ref().map(|s| Arc::new(index.iter().map(|i| s[pick(i)]).collect())),
             ..Self::new(keys, self.target.clone(), pairs)
         }
+    }
+
+    /// Of each candidate's elements the `k` whose keys have the greatest inner product with the candidate's, of equal ones the later, in
+    /// their order: the soft search of SIM (Pi et al., CIKM 2020). The search itself is not learned.
+    pub fn nearest(&self, k: usize) -> Self {
+        let data = (self.keys.values().data(), self.target.data());
+        let (offsets, elements) = nearest(&self.pairs, data, self.keys.width(), k);
+        self.select(offsets, elements)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The loss of two towers: each request's item against the other items of the batch.
 
-use super::softmax_cross_entropy;
+use super::{Against, ChoiceItems, ChoiceLoss, choice, softmax_cross_entropy};
 use crate::chunks;
 use crate::ops::Transpose;
 use crate::tensor::Tensor;
@@ -33,11 +33,28 @@ impl Default for InBatch<'_> {
 /// If the sizes do not fit, or the temperature is not above 0.
 pub fn in_batch_softmax(users: &Tensor, items: &Tensor, known: &InBatch<'_>) -> Tensor {
     let targets: Vec<u32> = (0..users.rows() as u32).collect();
+    if known.weights.is_empty() {
+        check(users, items, known);
+        let right = known.items.get(..users.rows()).unwrap_or(&[]);
+        let of = ChoiceItems { right, columns: known.items, column_shift: known.log_q, right_shift: &[] };
+        let (states, against) =
+            (users.scale(1.0 / known.temperature), Against::Columns { targets: &targets });
+        return choice(&states, items, against, of, ChoiceLoss::Softmax);
+    }
     softmax_cross_entropy(&in_batch_logits(users, items, known), &targets, known.weights)
 }
 
 /// `[R, C]`: ⟨u_r, v_c⟩ / τ − log q_c, accidental hits at −∞.
 pub(crate) fn in_batch_logits(users: &Tensor, items: &Tensor, known: &InBatch<'_>) -> Tensor {
+    check(users, items, known);
+    let logits = users.scale(1.0 / known.temperature).matmul(items, Transpose::Right);
+    if known.log_q.is_empty() && known.items.is_empty() {
+        return logits;
+    }
+    logits.shift(|r, row| correct(r, row, known))
+}
+
+fn check(users: &Tensor, items: &Tensor, known: &InBatch<'_>) {
     let (rows, columns) = (users.rows(), items.rows());
     assert!(columns >= rows, "{rows} rows need as many positives, but there are {columns} columns");
     assert!(known.temperature > 0.0, "temperature {} is not above 0", known.temperature);
@@ -46,11 +63,6 @@ pub(crate) fn in_batch_logits(users: &Tensor, items: &Tensor, known: &InBatch<'_
         "log-probabilities for {columns} columns"
     );
     assert!(known.items.is_empty() || known.items.len() == columns, "item numbers for {columns} columns");
-    let logits = users.scale(1.0 / known.temperature).matmul(items, Transpose::Right);
-    if known.log_q.is_empty() && known.items.is_empty() {
-        return logits;
-    }
-    logits.shift(|r, row| correct(r, row, known))
 }
 
 /// Takes off log q, and takes accidental hits out.

@@ -8,12 +8,13 @@
 //! | lists | [`list_softmax`], [`list_net`], [`list_mle`] |
 //! | a positive and its negatives | [`bpr`], [`margin`], [`triplet`], [`sampled_softmax`], [`nce`], [`negative_sampling`] |
 //! | the next item, for every element of sequences | [`choice`]: softmax, BCE and gBCE, BPR-max |
-//! | two towers | [`in_batch_softmax`], [`info_nce`], [`focal_nce`] |
+//! | two towers | [`in_batch_softmax`], [`info_nce`], [`focal_nce`], [`cosine_contrastive`] |
 //!
 //! [`task_loss`] chooses among those that a ranker can be trained with, by a configuration's [`TaskLoss`].
 
 mod balance;
 mod choice;
+mod cosine_contrastive;
 mod groups;
 mod in_batch;
 mod lambda_rank;
@@ -26,6 +27,7 @@ mod task;
 
 pub use balance::{class_balanced_weights, weights_by_class};
 pub use choice::{Against, ChoiceItems, ChoiceLoss, choice, gbce_beta};
+pub use cosine_contrastive::{CosineContrastive, cosine_contrastive};
 pub use groups::Groups;
 pub(crate) use in_batch::in_batch_logits;
 pub use in_batch::{InBatch, in_batch_softmax};

@@ -32,6 +32,37 @@ impl Tensor {
         })
     }
 
+    /// x ‖x‖ / (1 + ‖x‖²) for each row: its direction, with a length below 1 (Sabour et al. 2017, eq. 1); a zero row stays zero.
+    pub fn squash(&self) -> Tensor {
+        let width = self.width();
+        let mut out = Buffer::copy_of(self.data());
+        chunks::rows(&mut out, width, |_, out| {
+            for row in out.chunks_exact_mut(width) {
+                let squared = chunks::dot(row, row);
+                let factor = squared.sqrt() / (1.0 + squared);
+                row.iter_mut().for_each(|v| *v *= factor);
+            }
+        });
+        let (node, x) = (self.node, self.clone());
+        self.output(self.shape, own(out), node.is_some(), move |mut g, grads| {
+            let x = x.data();
+            chunks::rows(&mut g, width, |from, g| {
+                for (i, g) in g.chunks_exact_mut(width).enumerate() {
+                    let x = &x[(from + i) * width..][..width];
+                    let squared = chunks::dot(x, x);
+                    let (length, more) = (squared.sqrt(), 1.0 + squared);
+                    // d factor / d x = x (1 − ‖x‖²) / (‖x‖ (1 + ‖x‖²)²); at zero the whole slope is zero.
+                    let along = match length > 0.0 {
+                        true => chunks::dot(g, x) * (1.0 - squared) / (length * more * more),
+                        false => 0.0,
+                    };
+                    g.iter_mut().zip(x).for_each(|(g, x)| *g = *g * length / more + along * x);
+                }
+            });
+            grads.add(node, g);
+        })
+    }
+
     /// (x − mean) / √(var + eps) over each row (Ba et al. 2016); gain and bias follow by
     /// [`Tensor::mul_row`] and [`Tensor::add_row`].
     pub fn standardise_rows(&self, eps: f32) -> Tensor {

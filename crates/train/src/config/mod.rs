@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use crate::Error;
+use crate::frequency::FrequencyConfig;
+use crate::positives::Past;
 
 pub use crate::average::AverageConfig;
 pub use optimiser::{AdmissionConfig, DenseConfig, DenseOptimizer, ExpiryConfig, RowOptimizer, RowsConfig};
@@ -82,6 +84,11 @@ pub struct TrainConfig {
     pub negatives_for: Scope,
     /// Retrievers: negatives are drawn with probability ∝ (positives + 1)^power.
     pub negative_power: f64,
+    /// Retrievers that learn from single positives cut from whole sequences: what a positive's request knows of its user.
+    pub history: Past,
+    /// Retrievers: how often items are in a batch is estimated from the batches as they come, in place of counting all positives beforehand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frequency: Option<FrequencyConfig>,
     /// Retrievers: what may serve as a negative. Only `sampled` is right; see the error of the other.
     pub negative_source: NegativeSource,
     /// Users whose lists are ranked at each validation of a retriever; all when absent.
@@ -171,6 +178,8 @@ impl Default for TrainConfig {
             negatives: 512,
             negatives_for: Scope::Batch,
             negative_power: 0.75,
+            history: Past::Before,
+            frequency: None,
             negative_source: NegativeSource::Sampled,
             validation_users: Some(2000),
         }
@@ -191,6 +200,7 @@ impl TrainConfig {
         self.check_updates()?;
         self.check_mode()?;
         self.check_average()?;
+        self.frequency.map_or(Ok(()), |frequency| frequency.check())?;
         if let Some(fgm) = self.fgm {
             rate("fgm.epsilon", fgm.epsilon)?;
         }

@@ -1,0 +1,111 @@
+//! YoutubeDNN's candidate generation (Covington et al., RecSys 2016): the mean of what was watched and what else is known of a user
+//! through a tower of ReLU layers, softmax over all items, learned against a sample of them.
+//!
+//! u = MLP([mean of history ‖ embeddings of the other request fields]), score = ⟨u, e_item⟩ / τ, with log q taken off drawn and in-batch items'
+//! scores (Jean et al. 2015). Items have a second vector as output, unless `shared`. Unlike the paper's, an example's age is no input of its own,
+//! and vectors may be of unit length (`unit`), as later work found better.
+
+use millstream_nn::{Embed, Inputs, Linear, Mlp, MlpConfig, Params, Pass, Pooling, TableId, Tensor, loss};
+use serde::Deserialize;
+
+use super::next_item::check_shares;
+use super::profile::{Profile, check_temperature, others, sized};
+use crate::ranker::Shape;
+use crate::retriever::{Retriever, RetrieverDef, Targets};
+use crate::{Error, ModelConfig};
+
+/// Entry of the list of retrievers.
+pub const DEF: RetrieverDef = RetrieverDef { name: "youtube_dnn", check, build, whole: false, graph: false };
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Config {
+    /// D: width of each embedding, of users and of items.
+    embedding: usize,
+    /// Layers of the tower below the output.
+    hidden: Vec<usize>,
+    dropout: f32,
+    /// τ.
+    temperature: f32,
+    /// Whether users and items are compared at unit length.
+    unit: bool,
+    /// Whether what was watched and what is found share one table.
+    shared: bool,
+    /// Standard deviation of fresh embeddings.
+    init_std: f32,
+    /// The sequence, where there are several.
+    sequence: Option<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            embedding: 64,
+            hidden: vec![256, 128],
+            dropout: 0.0,
+            temperature: 1.0,
+            unit: false,
+            shared: false,
+            init_std: 0.05,
+            sequence: None,
+        }
+    }
+}
+
+struct YoutubeDnn {
+    profile: Profile,
+    watched: TableId,
+    found: TableId,
+    others: Option<Embed>,
+    tower: Mlp,
+    out: Linear,
+    config: Config,
+}
+
+fn check(cfg: &ModelConfig) -> Result<(), Error> {
+    let c: Config = cfg.options()?;
+    check_temperature(&cfg.name, c.temperature)?;
+    check_shares(&cfg.name, &[("dropout", c.dropout)])
+}
+
+fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Box<dyn Retriever>, Error> {
+    check(cfg)?;
+    let c: Config = cfg.options()?;
+    let d = c.embedding;
+    let profile = Profile::new((cfg, shape), c.sequence.as_deref(), (d, c.init_std))?;
+    let others = profile.embed_others(shape, params)?;
+    let inputs = d * (1 + others.as_ref().map_or(0, Embed::fields));
+    let mlp = MlpConfig { hidden: c.hidden.clone(), dropout: c.dropout, ..MlpConfig::default() };
+    let tower = Mlp::new(params, "tower", inputs, &mlp)?;
+    Ok(Box::new(YoutubeDnn {
+        watched: profile.table(params, "")?,
+        found: profile.table(params, if c.shared { "" } else { "found/" })?,
+        out: Linear::new(params, "out", tower.outputs(), d)?,
+        profile,
+        others,
+        tower,
+        config: c,
+    }))
+}
+
+impl Retriever for YoutubeDnn {
+    fn users(&self, pass: &Pass, x: &Inputs) -> Tensor {
+        let mean = x.rows(self.watched).pool(&self.profile.bags(x).pooled_by(Pooling::Mean)); // [R, D]
+        let known = [Some(mean), others(self.others.as_ref(), pass, x)];
+        let h = self.tower.forward(pass, &Tensor::join(known.into_iter().flatten()));
+        let user = sized(self.out.forward(pass, &h), self.config.unit); // [R, D]
+        user.reshape(&[x.requests(), 1, self.config.embedding])
+    }
+
+    fn items(&self, _pass: &Pass, x: &Inputs) -> Tensor {
+        sized(self.profile.items(x, self.found), self.config.unit) // [N, D]
+    }
+
+    fn loss(&self, users: &Tensor, items: &Tensor, y: &Targets<'_>) -> Tensor {
+        loss::in_batch_softmax(&users.flatten(), items, &y.in_batch(self.config.temperature))
+    }
+
+    fn dim(&self) -> usize {
+        self.config.embedding
+    }
+}
