@@ -1,16 +1,31 @@
 //! Retrievers and counting models, one file each.
 
+pub mod als;
+mod blocks;
+pub mod bpr;
+mod cooccurrence;
+mod draws;
 mod envelope;
+pub mod factors;
 pub mod gat_entmax;
 pub mod gru4rec;
+mod huffman;
 pub mod intent_split;
 mod intents;
+pub mod item2vec;
 pub mod item_cf;
+pub mod lists;
 pub mod multi_behaviour;
 pub mod next_item;
+pub mod offline;
 pub mod popularity;
 pub mod positives;
 mod prefixes;
 pub mod sasrec;
 pub mod sdm;
+mod sums;
+pub mod swing;
+mod top;
 pub mod two_tower;
+pub mod user_cf;
+pub mod word2vec;
