@@ -3,6 +3,7 @@
 use millstream_data::{EvalUsers, Prepared, Ragged, Source, SourceOptions, Split, Use};
 use millstream_models::embeds::Embeds;
 use millstream_models::recall::item_cf::ItemCf;
+use millstream_models::recall::offline::OfflineModel;
 use millstream_models::recall::positives::Positives;
 use millstream_train::eval::{self, Rules};
 use millstream_train::graded::{self, Grades};
@@ -44,6 +45,11 @@ pub fn vectors(
 
 /// Each user's best `k` by ItemCF from their whole history.
 pub fn item_cf_lists(prepared: &Prepared, model: &ItemCf, users: &EvalUsers, k: usize) -> Vec<Vec<u32>> {
+    offline_lists(prepared, &OfflineModel::Lists(model.clone()), users, k)
+}
+
+/// Each user's best `k` by a model that learned from all positives at once, from their whole history.
+pub fn offline_lists(prepared: &Prepared, model: &OfflineModel, users: &EvalUsers, k: usize) -> Vec<Vec<u32>> {
     eval::scored_lists(&rules(prepared, users), prepared.items.len(), k, &|place, out| {
         // Where seen items may come again, none is barred and the history alone tells of them.
         let mut own = match prepared.repeats() || prepared.bars_some_kinds() {
@@ -54,9 +60,7 @@ pub fn item_cf_lists(prepared: &Prepared, model: &ItemCf, users: &EvalUsers, k: 
         own.dedup();
         let history: Vec<(u32, f32)> = own.iter().map(|&item| (item, 1.0)).collect();
         out.fill(0.0);
-        model.score_into(&history, out);
-        // An item that nothing points to is not recommended.
-        out.iter_mut().filter(|s| **s <= 0.0).for_each(|s| *s = f32::NEG_INFINITY);
+        model.score_into(users.users[place], &history, out);
     })
 }
 
@@ -88,6 +92,15 @@ pub fn count_item_cf(
     config: &millstream_models::recall::item_cf::ItemCfConfig,
     splits: &[Split],
 ) -> Result<ItemCf, Failure> {
+    with_positives(prepared, splits, |positives| config.build(positives))
+}
+
+/// What `learn` makes of the positives of these parts.
+pub fn with_positives<R>(
+    prepared: &Prepared,
+    splits: &[Split],
+    learn: impl FnOnce(&Positives<'_>) -> Result<R, millstream_models::Error>,
+) -> Result<R, Failure> {
     let parts = splits.iter().map(|&s| prepared.interactions(s)).collect::<Result<Vec<_>, _>>()?;
     let (mut offsets, mut item, mut time_ms) = (vec![0u64], Vec::new(), Vec::new());
     for user in 0..prepared.users.len() {
@@ -100,7 +113,7 @@ pub fn count_item_cf(
     }
     let positives =
         Positives { items: prepared.items.len(), offsets: &offsets, item: &item, time_ms: &time_ms };
-    Ok(ItemCf::build(config, &positives)?)
+    Ok(learn(&positives)?)
 }
 
 /// What a trained model reaches on a part; retrievers are judged by full rankings.

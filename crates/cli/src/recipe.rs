@@ -4,7 +4,7 @@ use millstream_data::Prepared;
 use millstream_data::balance::BalanceStep;
 use millstream_data::config::{Dataset, DatasetConfig, ExamplesConfig, RawTask, SplitConfig};
 use millstream_models::ModelConfig;
-use millstream_models::recall::item_cf::ItemCfConfig;
+use millstream_models::recall::offline::OfflineDef;
 use millstream_nn::loss::TaskLoss;
 use millstream_schema::{Error, config, feature::RawFeature, suggest};
 use millstream_train::config::{TaskWeights, TrainMode};
@@ -169,8 +169,8 @@ impl Recipe {
         if self.training.mode == TrainMode::Stream {
             check_streams(&self.model.name).map_err(|e| self.fault(&e))?;
         }
-        if self.model.name == "item_cf" {
-            return self.model.options::<ItemCfConfig>().map(drop).map_err(|e| self.fault(&e));
+        if let Some(offline) = OfflineDef::find(&self.model.name) {
+            return offline.check(&self.model).map_err(|e| self.fault(&e));
         }
         check_model(&self.model).and_then(|()| self.training.check()).map_err(|e| self.fault(&e))
     }

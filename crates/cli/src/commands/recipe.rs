@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use millstream_data::{Prepared, Split};
-use millstream_models::recall::item_cf::ItemCfConfig;
+use millstream_models::recall::offline::OfflineDef;
 use millstream_models::snapshot::Role;
 use millstream_train::config::TrainMode;
 use millstream_train::seeds::mean_and_sd;
@@ -248,8 +248,9 @@ fn each_seed(
     if seeds == 1 {
         return Ok(vec![reach(recipe, &out.join("model"))?]);
     }
-    if recipe.model.name == "item_cf" {
-        return Err("--seeds: `item_cf` counts and draws nothing; one seed is as good as many".into());
+    if OfflineDef::find(&recipe.model.name).is_some_and(|d| !d.draws) {
+        let name = &recipe.model.name;
+        return Err(format!("--seeds: `{name}` counts and draws nothing; one seed is as good as many").into());
     }
     let mut all = Vec::new();
     for seed in (0..seeds).map(|n| recipe.training.seed.wrapping_add(n)) {
@@ -301,8 +302,8 @@ fn stream(recipe: &Recipe, raw: &Raw, dir: &Path, global: &Global) -> Result<Rea
 }
 
 fn reach(recipe: &Recipe, prepared: &Prepared, dir: &Path, global: &Global) -> Result<Reached, Failure> {
-    if recipe.model.name == "item_cf" {
-        return item_cf(recipe, prepared);
+    if let Some(def) = OfflineDef::find(&recipe.model.name) {
+        return offline(def, recipe, prepared);
     }
     let (model, training) = (&recipe.model, &recipe.training);
     let job = Job { prepared, model, training, dir, resume: false, from: None };
@@ -319,17 +320,18 @@ fn reach(recipe: &Recipe, prepared: &Prepared, dir: &Path, global: &Global) -> R
     })
 }
 
-/// Counts instead of learning: all that comes before the test split.
-fn item_cf(recipe: &Recipe, prepared: &Prepared) -> Result<Reached, Failure> {
-    let config: ItemCfConfig = recipe.model.options()?;
+/// Learns from all that comes before the test split at once.
+fn offline(def: &OfflineDef, recipe: &Recipe, prepared: &Prepared) -> Result<Reached, Failure> {
     let started = Instant::now();
     let splits = [Split::Train, Split::Valid];
-    let model = measure::count_item_cf(prepared, &config, &splits)?;
+    let model = measure::with_positives(prepared, &splits, |positives| {
+        def.fit(&recipe.model, positives, recipe.training.seed)
+    })?;
     let train_seconds = started.elapsed().as_secs_f64();
     let rows = prepared.item_positives.iter().map(|&n| u64::from(n)).sum();
     let users = prepared.eval_users(Split::Test, recipe.evaluate.users, measure::EVAL_SEED)?;
     let k = &recipe.evaluate.k;
-    let lists = measure::item_cf_lists(prepared, &model, &users, k.iter().copied().max().unwrap_or(0));
+    let lists = measure::offline_lists(prepared, &model, &users, k.iter().copied().max().unwrap_or(0));
     Ok(Reached {
         test: eval::lists_beside(&users, &lists, k, &prepared.item_positives),
         valid: None,

@@ -9,7 +9,7 @@ use rapidhash::RapidHashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
-use crate::recall::item_cf::top;
+use crate::recall::top::top;
 
 const MAGIC: &[u8; 8] = b"MSPOPULR";
 const VERSION: u32 = 1;

@@ -1,6 +1,8 @@
 //! Who acted on what: the input of counting models, grouped by user and by item.
 
-use millstream_schema::ItemRow;
+use millstream_schema::{ItemRow, UserRow};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
 use crate::Error;
@@ -19,7 +21,7 @@ pub struct Positives<'a> {
 }
 
 impl Positives<'_> {
-    fn check(&self) -> Result<(), Error> {
+    pub(crate) fn check(&self) -> Result<(), Error> {
         let sound = self.offsets.first() == Some(&0)
             && self.offsets.is_sorted()
             && self.offsets.last() == Some(&(self.item.len() as u64))
@@ -27,13 +29,44 @@ impl Positives<'_> {
             && self.item.iter().all(|&i| (i as usize) < self.items);
         if sound { Ok(()) } else { Err(Error::Corrupt("the lists of positives do not hold together".into())) }
     }
+
+    /// Number of users.
+    pub fn users(&self) -> usize {
+        self.offsets.len().saturating_sub(1)
+    }
 }
 
+/// One positive action that came after the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Event {
+    /// Who.
+    pub user: UserRow,
+    /// On what.
+    pub item: ItemRow,
+    /// When, epoch milliseconds; 0 where times are not known.
+    pub time_ms: i64,
+}
+
+impl Event {
+    /// (user, item, time) by rising user; rows beyond the known ones count, so the numbers of users and items come too.
+    pub(crate) fn by_user(events: &[Self], users: usize, items: usize) -> (Vec<(u32, u32, i64)>, usize, usize) {
+        let mut sorted: Vec<(u32, u32, i64)> = events.iter().map(|e| (e.user, e.item, e.time_ms)).collect();
+        sorted.sort_unstable();
+        let users = sorted.last().map_or(users, |e| users.max(e.0 as usize + 1));
+        let items = sorted.iter().map(|e| e.1 as usize + 1).fold(items, usize::max);
+        (sorted, users, items)
+    }
+}
+
+/// Users in one unit of parallel work.
+const BLOCK: usize = 1024;
+
 /// Distinct members per row, rising, with the time of the latest action.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Grouped {
     offsets: Vec<usize>,
     pub(crate) member: Vec<u32>,
+    /// Empty where times are not known.
     pub(crate) time_ms: Vec<i64>,
 }
 
@@ -41,18 +74,37 @@ impl Grouped {
     /// Distinct items of each user, the latest `most` of them (0: all).
     pub(crate) fn by_user(positives: &Positives<'_>, most: usize) -> Result<Self, Error> {
         positives.check()?;
-        let mut out = Self { offsets: vec![0], ..Self::default() };
-        let mut list: Vec<(ItemRow, i64)> = Vec::new();
-        for span in positives.offsets.windows(2) {
-            list.clear();
-            list.extend(
-                (span[0] as usize..span[1] as usize)
-                    .map(|at| (positives.item[at], positives.time_ms.get(at).copied().unwrap_or(0))),
-            );
-            distinct(&mut list, most);
-            out.member.extend(list.iter().map(|x| x.0));
-            out.time_ms.extend(list.iter().map(|x| x.1));
-            out.offsets.push(out.member.len());
+        let users = positives.users();
+        let timed = !positives.time_ms.is_empty();
+        let blocks: Vec<(Vec<usize>, Vec<u32>, Vec<i64>)> = (0..users.div_ceil(BLOCK))
+            .into_par_iter()
+            .map(|b| {
+                let users = b * BLOCK..((b + 1) * BLOCK).min(users);
+                let places = positives.offsets[users.end] - positives.offsets[users.start];
+                let mut out = (Vec::with_capacity(BLOCK), Vec::with_capacity(places as usize), Vec::new());
+                let mut list = Vec::new();
+                for user in users {
+                    let span = positives.offsets[user] as usize..positives.offsets[user + 1] as usize;
+                    out.0.push(one_user(positives, span, most, &mut list, (&mut out.1, &mut out.2)));
+                }
+                out
+            })
+            .collect();
+        let total = blocks.iter().map(|b| b.1.len()).sum();
+        let mut out = Self {
+            offsets: Vec::with_capacity(users + 1),
+            member: Vec::with_capacity(total),
+            time_ms: Vec::with_capacity(if timed { total } else { 0 }),
+        };
+        out.offsets.push(0);
+        for (counts, member, time_ms) in blocks {
+            let mut end = out.member.len();
+            out.offsets.extend(counts.into_iter().map(|n| {
+                end += n;
+                end
+            }));
+            out.member.extend_from_slice(&member);
+            out.time_ms.extend_from_slice(&time_ms);
         }
         Ok(out)
     }
@@ -63,6 +115,40 @@ impl Grouped {
 
     pub(crate) fn span(&self, row: usize) -> Range<usize> {
         self.offsets[row]..self.offsets[row + 1]
+    }
+
+    pub(crate) fn of(&self, row: usize) -> &[u32] {
+        &self.member[self.span(row)]
+    }
+
+    /// Times beside [`Grouped::of`]; empty where they are not known.
+    pub(crate) fn times_of(&self, row: usize) -> &[i64] {
+        self.time_ms.get(self.span(row)).unwrap_or(&[])
+    }
+
+    /// Number of members of the row.
+    pub(crate) fn count(&self, row: usize) -> usize {
+        self.offsets[row + 1] - self.offsets[row]
+    }
+
+    /// Time of the action at a place; 0 where times are not known.
+    pub(crate) fn time(&self, at: usize) -> i64 {
+        self.time_ms.get(at).copied().unwrap_or(0)
+    }
+
+    /// Bytes that it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        self.offsets.len() * size_of::<usize>() + self.member.len() * 4 + self.time_ms.len() * 8
+    }
+
+    /// Whether lengths and order are right, and every member is below `members`: for lists read from a file.
+    pub(crate) fn sound(&self, members: usize) -> bool {
+        self.offsets.first() == Some(&0)
+            && self.offsets.is_sorted()
+            && self.offsets.last() == Some(&self.member.len())
+            && (self.time_ms.is_empty() || self.time_ms.len() == self.member.len())
+            && (0..self.rows()).all(|r| self.of(r).is_sorted_by(|a, b| a < b))
+            && self.member.iter().all(|&m| (m as usize) < members)
     }
 
     /// Rows and members exchanged; members stay in rising order.
@@ -76,17 +162,97 @@ impl Grouped {
         }
         let mut next = offsets.clone();
         let mut member = vec![0u32; self.member.len()];
-        let mut time_ms = vec![0i64; self.member.len()];
+        let mut time_ms = vec![0i64; self.time_ms.len()];
         for row in 0..self.rows() {
             for at in self.span(row) {
                 let to = &mut next[self.member[at] as usize];
                 member[*to] = row as u32;
-                time_ms[*to] = self.time_ms[at];
+                if let Some(time) = time_ms.get_mut(*to) {
+                    *time = self.time_ms[at];
+                }
                 *to += 1;
             }
         }
         Self { offsets, member, time_ms }
     }
+
+    /// At most the latest `most` members of each row (0: all), ties to the lower member.
+    pub(crate) fn latest(self, most: usize) -> Self {
+        if most == 0 || (0..self.rows()).all(|r| self.count(r) <= most) {
+            return self;
+        }
+        let mut out = Self { offsets: vec![0], ..Self::default() };
+        let mut list = Vec::new();
+        for row in 0..self.rows() {
+            list.clear();
+            list.extend(self.span(row).map(|at| (self.member[at], self.time(at))));
+            distinct(&mut list, most);
+            out.take(&list, !self.time_ms.is_empty());
+        }
+        out
+    }
+
+    /// The same lists with later events of some rows; `events` are (row, member, time) in rising order of rows. Rows beyond the
+    /// known ones are added. `most` as in [`Grouped::by_user`].
+    pub(crate) fn with(&self, rows: usize, events: &[(u32, u32, i64)], most: usize) -> Self {
+        let timed = !self.time_ms.is_empty() || self.member.is_empty();
+        let mut out = Self { offsets: vec![0], ..Self::default() };
+        let time = |t: i64| if timed { t } else { 0 };
+        let (mut rest, mut list) = (events, Vec::new());
+        for row in 0..rows {
+            let (mine, later) = rest.split_at(rest.partition_point(|e| e.0 as usize <= row));
+            rest = later;
+            list.clear();
+            if row < self.rows() {
+                list.extend(self.span(row).map(|at| (self.member[at], self.time(at))));
+            }
+            if !mine.is_empty() {
+                list.extend(mine.iter().map(|e| (e.1, time(e.2))));
+                distinct(&mut list, most);
+            }
+            out.take(&list, timed);
+        }
+        out
+    }
+
+    fn take(&mut self, list: &[(u32, i64)], timed: bool) {
+        self.member.extend(list.iter().map(|x| x.0));
+        if timed {
+            self.time_ms.extend(list.iter().map(|x| x.1));
+        }
+        self.offsets.push(self.member.len());
+    }
+}
+
+/// Appends a user's distinct items; returns how many.
+fn one_user(
+    positives: &Positives<'_>,
+    span: Range<usize>,
+    most: usize,
+    list: &mut Vec<(ItemRow, i64)>,
+    (member, time_ms): (&mut Vec<u32>, &mut Vec<i64>),
+) -> usize {
+    let items = &positives.item[span.clone()];
+    let all = most == 0 || items.len() <= most;
+    if all && positives.time_ms.is_empty() {
+        let from = member.len();
+        member.extend_from_slice(items);
+        if !items.is_sorted_by(|a, b| a < b) {
+            member[from..].sort_unstable();
+            let mut sorted = member.split_off(from);
+            sorted.dedup();
+            member.append(&mut sorted);
+        }
+        return member.len() - from;
+    }
+    list.clear();
+    list.extend(span.map(|at| (positives.item[at], positives.time_ms.get(at).copied().unwrap_or(0))));
+    distinct(list, most);
+    member.extend(list.iter().map(|x| x.0));
+    if !positives.time_ms.is_empty() {
+        time_ms.extend(list.iter().map(|x| x.1));
+    }
+    list.len()
 }
 
 /// One entry per item with its latest time, at most `most` latest ones, by rising item.
@@ -97,5 +263,69 @@ fn distinct(list: &mut Vec<(ItemRow, i64)>, most: usize) {
         list.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
         list.truncate(most);
         list.sort_unstable_by_key(|x| x.0);
+    }
+}
+
+/// Generated worlds for property tests of counting models.
+#[cfg(test)]
+pub(crate) mod worlds {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    /// A log of (user, item, hour).
+    #[derive(Debug, Clone)]
+    pub(crate) struct World {
+        pub(crate) users: usize,
+        pub(crate) items: usize,
+        pub(crate) events: Vec<Event>,
+    }
+
+    /// Up to `most` events of a few users on a few items; popular ones are drawn more often.
+    pub(crate) fn worlds(most: usize) -> impl Strategy<Value = World> {
+        (1usize..12, 1usize..14).prop_flat_map(move |(users, items)| {
+            let (u, i) = (users as u32, items as u32);
+            let event = (0..u, 0..i, 0..i, 0i64..200).prop_map(|(user, a, b, hour)| Event {
+                user,
+                item: a.min(b),
+                time_ms: hour * 3_600_000,
+            });
+            prop::collection::vec(event, 0..most).prop_map(move |events| World { users, items, events })
+        })
+    }
+
+    impl World {
+        /// What `use_them` makes of the first `n` events, of users and items that occur in all of the log or, where `grow`, in these.
+        pub(crate) fn first<R>(&self, n: usize, grow: bool, use_them: impl FnOnce(&Positives<'_>) -> R) -> R {
+            let events = &self.events[..n];
+            let most = |of: fn(&Event) -> u32| events.iter().map(|e| of(e) as usize + 1).max().unwrap_or(0);
+            let users = if grow { most(|e| e.user) } else { self.users };
+            let items = if grow { most(|e| e.item) } else { self.items };
+            let (mut offsets, mut item, mut time_ms) = (vec![0u64], Vec::new(), Vec::new());
+            for user in 0..users as u32 {
+                for e in events.iter().filter(|e| e.user == user) {
+                    item.push(e.item);
+                    time_ms.push(e.time_ms);
+                }
+                offsets.push(item.len() as u64);
+            }
+            use_them(&Positives { items, offsets: &offsets, item: &item, time_ms: &time_ms })
+        }
+
+        /// Each user's items with the time of the latest action, the latest `most` of them.
+        pub(crate) fn latest(&self, most: usize) -> Vec<BTreeMap<u32, i64>> {
+            let mut lists = vec![BTreeMap::new(); self.users];
+            for e in &self.events {
+                let t = lists[e.user as usize].entry(e.item).or_insert(i64::MIN);
+                *t = e.time_ms.max(*t);
+            }
+            for list in &mut lists {
+                let mut by_time: Vec<(u32, i64)> = list.iter().map(|(i, t)| (*i, *t)).collect();
+                by_time.sort_by_key(|x| (std::cmp::Reverse(x.1), x.0));
+                by_time.truncate(if most == 0 { usize::MAX } else { most });
+                *list = by_time.into_iter().collect();
+            }
+            lists
+        }
     }
 }

@@ -181,7 +181,7 @@ fn item_cf() -> ItemCf {
         offsets.push(items.len() as u64);
     }
     let positives = Positives { items: ITEMS as usize, offsets: &offsets, item: &items, time_ms: &[] };
-    ItemCf::build(&ItemCfConfig::default(), &positives).unwrap()
+    ItemCfConfig::default().build(&positives).unwrap()
 }
 
 fn popularity() -> Popularity {
