@@ -5,24 +5,29 @@
 //! RUN/prepared/       encoder, catalogue, examples
 //! RUN/records.mill    users and items as records
 //! RUN/retriever/      checkpoints of the two towers
+//! RUN/retrievers/*/   checkpoints of further retrievers, for channels of kind `vector`
 //! RUN/ranker/         checkpoints of the ranker
 //! RUN/live/           ledger, live records
 //! ```
 
-use millstream_data::{Interactions, Prepared, Split};
+use millstream_data::{EvalUsers, Interactions, Prepared, Split};
 use millstream_index::{Flat, Hnsw, HnswConfig, IndexMut, Metric};
 use millstream_models::embeds::item_vectors;
 use millstream_models::recall::item_cf::ItemCfConfig;
 use millstream_models::recall::popularity::Popularity;
 use millstream_models::{Embedder, Scorer};
-use millstream_pipeline::vectors::LiveIndex;
-use millstream_pipeline::{Catalogue, Item, Pipeline, PipelineConfig, Resources};
+use millstream_pipeline::channels::hot;
+use millstream_pipeline::near_line::BestKept;
+use millstream_pipeline::queries::Embedded;
+use millstream_pipeline::vectors::{LiveIndex, Retrieval};
+use millstream_pipeline::{Catalogue, Item, Pipeline, PipelineConfig, Request, Resources, Takers};
 use millstream_schema::{ItemRow, Record};
 use millstream_train::BEST;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 
+use crate::ahead::{self, Shelf};
 use crate::records::Records;
 use crate::{Failure, measure};
 
@@ -44,6 +49,10 @@ impl RunDir {
     /// Checkpoints of the two towers.
     pub fn retriever(&self) -> PathBuf {
         self.0.join("retriever")
+    }
+    /// Checkpoints of a further retriever.
+    pub fn retriever_named(&self, name: &str) -> PathBuf {
+        if name == TWO_TOWER { self.retriever() } else { self.0.join("retrievers").join(name) }
     }
     /// Checkpoints of the ranker.
     pub fn ranker(&self) -> PathBuf {
@@ -67,11 +76,24 @@ pub struct Chain {
     pub records: Arc<Records>,
     /// Recall to re-rank.
     pub pipeline: Arc<Pipeline>,
-    /// The retriever, for vectors of items that come later.
+    /// The retrievers, for vectors of items that come later; the two towers first.
+    pub retrievers: Vec<Retriever>,
+    /// What a worker keeps for users, where a channel of that kind is named.
+    pub ahead: Option<Arc<Shelf>>,
+}
+
+/// A retriever with the index over its item vectors.
+pub struct Retriever {
+    /// The name channels know it by.
+    pub name: String,
+    /// The model.
     pub embedder: Arc<Embedder>,
-    /// Its index.
+    /// The index.
     pub vectors: Arc<Vectors>,
 }
+
+/// The name of the retriever that every run has.
+const TWO_TOWER: &str = "two_tower";
 
 /// Item vectors under a lock: searched by requests, changed by new items.
 pub type Vectors = LiveIndex<Box<dyn IndexMut>>;
@@ -81,27 +103,38 @@ impl Chain {
     pub fn open(dir: &RunDir, config: PipelineConfig, history: &[Split]) -> Result<Self, Failure> {
         let prepared = Prepared::open(&dir.prepared())?;
         let records = Arc::new(Records::open(&dir.records())?);
-        let embedder = Arc::new(Embedder::open(&dir.retriever().join(BEST), &prepared.encoder)?);
+        let retrievers = retrievers(dir, &config, &prepared)?;
+        let vectors = retrievers[0].vectors.clone();
         let scorer = Scorer::open(&dir.ranker().join(BEST), &prepared.encoder)?;
         let scorer = Arc::new(scorer.with_precision(config.rank.precision));
-        let vectors = Arc::new(index(&prepared, &embedder)?);
         let item_cf = measure::count_item_cf(&prepared, &ItemCfConfig::default(), history)?;
-        let popularity = popularity(&prepared, &records, config.catalogue.segment.as_deref(), history)?;
+        let popularity = popularity(&prepared, &records, &config, history)?;
+        let uses = |kind: &str| config.channels.iter().any(|c| c.kind() == kind);
+        let takers = uses("user_cf").then(|| takers(&prepared, history)).transpose()?;
+        let ahead = uses(ahead::KIND).then(|| Arc::new(Shelf::default()));
         let parts = Resources {
             scorer: Some(scorer),
-            user_vectors: Some(embedder.clone()),
+            retrievers: retrievers.iter().map(Retriever::retrieval).collect(),
             search: Some(vectors.clone()),
-            item_vectors: Some(vectors.clone()),
+            item_vectors: Some(vectors),
             item_cf: Some(Arc::new(item_cf)),
+            item_lists: BTreeMap::new(),
+            takers: takers.map(Arc::new),
+            near_line: ahead.clone().map(|shelf| shelf as Arc<dyn BestKept>),
             popularity: Arc::new(RwLock::new(popularity)),
         };
         let catalogue = catalogue(&prepared, &records, &config)?;
         let pipeline = Arc::new(Pipeline::new(config, Arc::new(catalogue), parts)?);
-        Ok(Self { prepared, records, pipeline, embedder, vectors })
+        Ok(Self { prepared, records, pipeline, retrievers, ahead })
     }
 }
 
 impl Chain {
+    /// The two towers.
+    pub fn embedder(&self) -> &Arc<Embedder> {
+        &self.retrievers[0].embedder
+    }
+
     /// The same chain with these weights of the channels' orders.
     pub fn fused_with(&mut self, weights: &BTreeMap<String, f32>) -> Result<(), Failure> {
         let mut config = self.pipeline.config().clone();
@@ -109,6 +142,24 @@ impl Chain {
         let (catalogue, parts) = (self.pipeline.catalogue().clone(), self.pipeline.resources().clone());
         self.pipeline = Arc::new(Pipeline::new(config, catalogue, parts)?);
         Ok(())
+    }
+
+    /// A request for `n` items for every evaluated user, at the moment their part begins.
+    pub fn requests(&self, users: &EvalUsers, n: usize) -> Vec<Request> {
+        let field = self.pipeline.config().catalogue.segment.as_deref();
+        let segment = |row: u32| {
+            self.records.users.get(row as usize).and_then(|user| segment_of(user, field)).map(str::to_owned)
+        };
+        let request = |place: usize| {
+            let user = users.users[place];
+            Request {
+                history: users.history.span(place).map(|at| users.history.action(at)).collect(),
+                seen: Arc::new(users.seen.row(place).iter().copied().collect()),
+                segment: segment(user),
+                ..Request::new(self.prepared.users.name(user), user, users.time_ms[place], n)
+            }
+        };
+        (0..users.users.len()).map(request).collect()
     }
 
     /// Time of the log's last action, epoch milliseconds; `i64::MIN` when it has none.
@@ -132,6 +183,50 @@ fn catalogue(prepared: &Prepared, records: &Records, config: &PipelineConfig) ->
     Ok(Catalogue::new(config.catalogue.clone(), prepared.encoder.clone(), records.users.clone(), items)?)
 }
 
+impl Retriever {
+    fn retrieval(&self) -> (String, Retrieval) {
+        let queries = Arc::new(Embedded(self.embedder.clone()));
+        (self.name.clone(), Retrieval { queries, search: self.vectors.clone() })
+    }
+}
+
+/// The two towers and every retriever that a channel of kind `vector` names.
+fn retrievers(dir: &RunDir, config: &PipelineConfig, prepared: &Prepared) -> Result<Vec<Retriever>, Failure> {
+    let mut names = vec![TWO_TOWER];
+    for channel in config.channels.iter().filter(|c| c.kind() == "vector") {
+        let named = channel.options.get("retriever").and_then(toml::Value::as_str);
+        let name = named.unwrap_or(&channel.name);
+        // A bare `vector` means the only one there is.
+        if name != "vector" && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let open = |name: &str| -> Result<Retriever, Failure> {
+        let folder = dir.retriever_named(name);
+        if name != TWO_TOWER && !folder.is_dir() {
+            let what = "there is no such folder; a channel of kind `vector` needs the checkpoints of its retriever there";
+            return Err(format!("{}: {what}", folder.display()).into());
+        }
+        let embedder = Arc::new(Embedder::open(&folder.join(BEST), &prepared.encoder)?);
+        let vectors = Arc::new(index(prepared, &embedder)?);
+        Ok(Retriever { name: name.to_owned(), embedder, vectors })
+    };
+    names.into_iter().map(open).collect()
+}
+
+/// Who took what in these parts.
+fn takers(prepared: &Prepared, history: &[Split]) -> Result<Takers, Failure> {
+    let mut actions = Vec::new();
+    for &split in history {
+        let x = prepared.interactions(split)?;
+        for user in 0..x.users() {
+            let span = x.offsets[user] as usize..x.offsets[user + 1] as usize;
+            actions.extend(span.map(|at| (user as u32, x.items[at], x.time_ms[at])));
+        }
+    }
+    Ok(Takers::new(prepared.users.len(), prepared.items.len(), &actions)?)
+}
+
 fn index(prepared: &Prepared, embedder: &Embedder) -> Result<Vectors, Failure> {
     let items: Vec<ItemRow> = (0..prepared.items.len() as u32).collect();
     let vectors = item_vectors(embedder, &prepared.assembler, &items)?;
@@ -148,10 +243,11 @@ fn index(prepared: &Prepared, embedder: &Embedder) -> Result<Vectors, Failure> {
 fn popularity(
     prepared: &Prepared,
     records: &Records,
-    segment: Option<&str>,
+    config: &PipelineConfig,
     history: &[Split],
 ) -> Result<Popularity, Failure> {
-    let mut counts = Popularity::new();
+    let segment = config.catalogue.segment.as_deref();
+    let mut counts = Popularity::with_windows(&hot::windows(config));
     for &split in history {
         let Interactions { offsets, items, time_ms, .. } = prepared.interactions(split)?;
         for user in 0..offsets.len() - 1 {

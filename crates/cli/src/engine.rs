@@ -1,18 +1,19 @@
 //! The pipeline as the server's engine: external ids in, external ids out.
 
 use millstream_models::embeds::item_vectors;
+use millstream_pipeline::trace::{ChannelStatus, ChannelTrace};
 use millstream_pipeline::trace::{ItemTrace, Trace as ChainTrace};
 use millstream_pipeline::{Error as PipelineError, Item, Request};
-use millstream_schema::examples::Action;
-use millstream_schema::ids::NO_ROW;
 use millstream_schema::{Clock, Event, Record};
-use millstream_serve::answer::{ChannelHit, RuleNote, Stage, StageScore, Trace};
-use millstream_serve::engine::{Ask, Engine, EngineError, Ranked, Scored};
-use millstream_stream::{EventLog, Stream};
+use millstream_serve::answer::{ChannelHit, ChannelReport, RuleNote, Stage, StageScore, Trace};
+use millstream_serve::engine::{Ask, Count, Engine, EngineError, Ranked, Scored};
+use millstream_stream::{EventLog, Profile, Profiles, Stream};
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
 use crate::Failure;
+use crate::ahead::Keeper;
+use crate::asking::Asking;
 use crate::chain::{Chain, segment_of};
 
 /// Records or events read at once.
@@ -22,12 +23,25 @@ const PAGE: usize = 4096;
 pub struct ChainEngine {
     chain: Chain,
     clock: Arc<dyn Clock>,
+    asking: Asking,
+    keeper: Option<Keeper>,
 }
 
 impl ChainEngine {
     /// `clock` says when items that come in were created.
     pub fn new(chain: Chain, clock: Arc<dyn Clock>) -> Self {
-        Self { chain, clock }
+        let asking = Asking::new(chain.pipeline.clone(), &chain.prepared);
+        Self { chain, clock, asking, keeper: None }
+    }
+
+    /// Starts the worker of near-line recall, where the configuration names such a channel.
+    pub fn keep_ahead(&mut self, stream: &Stream, profiles: &Arc<Profiles>) -> Result<(), Failure> {
+        if let Some(shelf) = &self.chain.ahead {
+            let pipeline = &self.chain.pipeline;
+            let asking = (&**shelf, self.asking.clone());
+            self.keeper = Some(Keeper::start(asking, pipeline, (stream, profiles), self.clock.clone())?);
+        }
+        Ok(())
     }
 
     /// Counts an action towards what is hot.
@@ -91,36 +105,9 @@ impl ChainEngine {
     }
 
     fn request(&self, ask: &Ask) -> Request {
-        let catalogue = self.chain.pipeline.catalogue().snapshot();
-        let row = catalogue.user(&ask.user).unwrap_or(NO_ROW);
-        let action = |a: &millstream_stream::Action| {
-            Some(Action {
-                item: catalogue.item(&a.item)?,
-                time_ms: a.time_ms,
-                kind: a.kind.code(),
-                value: a.value,
-            })
-        };
-        let kinds = self.chain.prepared.history_kinds();
-        let mut history: Vec<Action> = ask
-            .history
-            .iter()
-            .filter(|a| a.time_ms < ask.time_ms && (kinds.is_empty() || kinds.contains(&a.kind.code())))
-            .filter_map(action)
-            .collect();
-        let excess = history.len().saturating_sub(self.chain.prepared.max_history());
-        history.drain(..excess);
-        Request {
-            id: ask.request_id.clone(),
-            history,
-            seen: Arc::new(ask.seen.iter().filter_map(|id| catalogue.item(id)).collect()),
-            context: ask.context.clone(),
-            segment: catalogue
-                .user_record(row)
-                .and_then(|record| segment_of(record, self.segment_field()))
-                .map(str::to_owned),
-            ..Request::new(&ask.user, row, ask.time_ms, ask.n)
-        }
+        let profile = Profile { history: ask.history.clone(), seen: ask.seen.clone() };
+        let request = self.asking.request(&ask.user, &profile, (ask.time_ms, ask.n));
+        Request { id: ask.request_id.clone(), context: ask.context.clone(), ..request }
     }
 }
 
@@ -139,7 +126,11 @@ impl Engine for ChainEngine {
             })
             .collect();
         let stages = if ask.trace { stages_of(&feed.trace) } else { Vec::new() };
-        Ok(Ranked { personal: feed.personal, reason: feed.reason.clone(), items, stages })
+        let channels = feed.trace.channels.iter().map(report).collect();
+        if let Some(keeper) = self.keeper.as_ref().filter(|_| feed.personal) {
+            keeper.missed(&ask.user, &feed.trace.channels);
+        }
+        Ok(Ranked { personal: feed.personal, reason: feed.reason.clone(), items, stages, channels })
     }
 
     fn neighbors(&self, item: &str, n: usize) -> Result<Option<Vec<Scored>>, EngineError> {
@@ -153,6 +144,13 @@ impl Engine for ChainEngine {
 
     fn heard(&self, events: &[Event]) {
         events.iter().for_each(|e| self.count(e));
+        if let Some(keeper) = &self.keeper {
+            keeper.heard(events);
+        }
+    }
+
+    fn counts(&self) -> Vec<Count> {
+        self.keeper.as_ref().map_or_else(Vec::new, Keeper::counts)
     }
 
     fn upsert_item(&self, item: &Record) -> Result<(), EngineError> {
@@ -163,10 +161,12 @@ impl Engine for ChainEngine {
         let rows = catalogue.upsert_items(&[entry], self.clock.now_ms()).map_err(refuse)?;
         // A new item has no learned id; its other fields place it among its like.
         let snapshot = catalogue.snapshot();
-        let vectors = item_vectors(&*self.chain.embedder, snapshot.assembler(), &rows).map_err(fault)?;
-        let dim = self.chain.embedder.dim();
-        for (row, vector) in rows.iter().zip(vectors.chunks_exact(dim)) {
-            self.chain.vectors.write().upsert(*row, vector).map_err(fault)?;
+        for retriever in &self.chain.retrievers {
+            let vectors = item_vectors(&*retriever.embedder, snapshot.assembler(), &rows).map_err(fault)?;
+            let dim = retriever.embedder.dim();
+            for (row, vector) in rows.iter().zip(vectors.chunks_exact(dim)) {
+                retriever.vectors.write().upsert(*row, vector).map_err(fault)?;
+            }
         }
         Ok(())
     }
@@ -176,7 +176,9 @@ impl Engine for ChainEngine {
         let row = catalogue.snapshot().item(id);
         catalogue.remove_item(id).map_err(refuse)?;
         if let Some(row) = row {
-            self.chain.vectors.write().remove(row);
+            for retriever in &self.chain.retrievers {
+                retriever.vectors.write().remove(row);
+            }
         }
         Ok(())
     }
@@ -201,6 +203,29 @@ impl Engine for ChainEngine {
         // Any field called a title or a name will do.
         let named = |wanted: &str| record.fields.iter().find(|(k, v)| k.ends_with(wanted) && !v.is_empty());
         named("title").or_else(|| named("name")).map(|(_, v)| v.clone())
+    }
+}
+
+/// What a channel did, for the API and for what is measured.
+fn report(channel: &ChannelTrace) -> ChannelReport {
+    let status = match channel.status {
+        ChannelStatus::Answered => "answered",
+        ChannelStatus::Failed => "failed",
+        ChannelStatus::Late => "late",
+        ChannelStatus::Skipped => "skipped",
+    };
+    ChannelReport {
+        channel: channel.name.to_string(),
+        status: status.to_owned(),
+        reason: channel.reason.clone(),
+        candidates: channel.returned,
+        first_hits: channel.first_hits,
+        share: channel.share,
+        shown_first: channel.shown.first,
+        shown_all: channel.shown.all,
+        shown_only: channel.shown.only,
+        stands_in_for: channel.stands_in_for.iter().map(|name| name.to_string()).collect(),
+        micros: channel.micros,
     }
 }
 

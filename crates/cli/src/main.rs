@@ -1,5 +1,7 @@
 //! One binary, one file per subcommand.
 
+mod ahead;
+mod asking;
 mod chain;
 mod clock;
 mod commands;
@@ -74,6 +76,9 @@ enum Command {
     Features(commands::features::Command),
     /// Serve a run's models over HTTP.
     Serve(commands::serve::Options),
+    /// What recall finds and misses, by channel.
+    #[command(subcommand)]
+    Recall(commands::recall::Command),
     /// Recipes: datasets, models and the published figures they reach.
     #[command(subcommand)]
     Recipe(commands::recipe::Command),
@@ -107,6 +112,7 @@ fn main() -> ExitCode {
         Command::Report(options) => commands::report::run(options, global),
         Command::Features(command) => commands::features::run(command, global),
         Command::Serve(options) => commands::serve::run(options, global),
+        Command::Recall(command) => commands::recall::run(command, global),
         Command::Recipe(command) => commands::recipe::run(command, global),
     };
     match verdict {

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use millstream_data::Split;
+use millstream_pipeline::PipelineConfig;
 use millstream_schema::{Clock, Event, EventKind};
 use millstream_serve::{Parts, ServeConfig};
 use millstream_stream::{EventLog, Limits, Profiles, Stream};
@@ -54,6 +55,16 @@ impl Listen {
     }
 }
 
+/// The run's chain: its run.toml, or the defaults where there is none.
+pub fn configuration(dir: &RunDir) -> Result<PipelineConfig, Failure> {
+    let file = dir.config();
+    match std::fs::read_to_string(&file) {
+        Ok(text) => Ok(PipelineConfig::parse(&text, &file.display().to_string())?),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(PipelineConfig::default()),
+        Err(e) => Err(format!("{}: {e}", file.display()).into()),
+    }
+}
+
 /// Actions written to the ledger at once when a log is taken over.
 const CHUNK: usize = 20_000;
 
@@ -68,10 +79,11 @@ pub fn parts(chain: Chain, dir: &RunDir, clock: Arc<dyn Clock>, global: &Global)
     let bar = Bar::new("histories", stream.ledger.end(), "events", global.quiet);
     let profiles = Arc::new(Profiles::rebuild(&stream, Limits::default(), &mut |done, _| bar.at(done))?);
     bar.done(format!("{} users", profiles.len()));
-    let engine = ChainEngine::new(chain, clock);
+    let mut engine = ChainEngine::new(chain, clock);
     if !fresh {
         engine.catch_up(&stream)?;
     }
+    engine.keep_ahead(&stream, &profiles)?;
     Ok(Parts { engine: Arc::new(engine), stream, profiles })
 }
 

@@ -10,6 +10,7 @@ use millstream_schema::{
 
 use crate::Error;
 use crate::facts::{CatalogueConfig, Facts, Item};
+use crate::terms::Terms;
 
 /// One side's ids, encoded columns and records; rows are only ever appended or replaced.
 #[derive(Clone, Default)]
@@ -71,6 +72,11 @@ impl Catalogue {
             removed_users,
         };
         Ok(Self { config, current: RwLock::new(Arc::new(snapshot)), writing: Mutex::new(()) })
+    }
+
+    /// Which record fields mean what.
+    pub fn config(&self) -> &CatalogueConfig {
+        &self.config
     }
 
     /// The present state.
@@ -304,6 +310,21 @@ impl Snapshot {
     /// Code of the item's author; 0 when it has none.
     pub fn author(&self, row: ItemRow) -> u32 {
         self.facts.author(row)
+    }
+
+    /// Rows of the author of this code, by rising row, removed items included.
+    pub fn items_of_author(&self, author: u32) -> Vec<ItemRow> {
+        self.facts.items_of_author(author).iter().map(|x| x.1).collect()
+    }
+
+    /// Items by tag, each tag being `FIELD=VALUE` of a field that `[catalogue] tags` names; removed items are in it.
+    pub fn tags(&self) -> &Terms {
+        self.facts.tags()
+    }
+
+    /// Items by word of the fields that `[catalogue] keywords` names; removed items are in it.
+    pub fn keywords(&self) -> &Terms {
+        self.facts.keywords()
     }
 
     /// The item's kind of content; empty when it has none.

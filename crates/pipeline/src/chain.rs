@@ -10,7 +10,7 @@ use rapidhash::RapidHashSet;
 
 use crate::catalogue::Snapshot;
 use crate::channel::{Call, Candidate};
-use crate::merge::{Merged, snake};
+use crate::merge::{Merged, with_tails};
 use crate::pipeline::{Mode, Pipeline};
 use crate::recall::Run;
 use crate::rule::{Entry, RuleCall};
@@ -97,26 +97,33 @@ impl Work {
     pub(crate) fn merge(&mut self, pipeline: &Pipeline) {
         let start = Instant::now();
         let lists: Vec<&[Candidate]> = self.runs.iter().map(Run::candidates).collect();
-        let weights: Vec<f32> = pipeline.lanes.iter().map(|l| l.weight).collect();
-        self.merged = snake(&lists, &weights);
+        let weights: Vec<f32> = pipeline
+            .lanes
+            .iter()
+            .zip(&self.runs)
+            .map(|(lane, run)| run.inherited + lane.own_weight())
+            .collect();
+        let tails: Vec<bool> = pipeline.lanes.iter().map(|l| l.tail).collect();
+        let head = pipeline.config.rank.candidates.max(self.call.request.n);
+        self.merged = with_tails(&lists, &weights, &tails, head);
         let input = lists.iter().map(|l| l.len()).sum();
         self.stage("merge", (input, self.merged.items.len()), start);
     }
 
     /// The head of the merged list without what may not be shown; as much more as was left out is taken up.
-    pub(crate) fn filter(&mut self, pipeline: &Pipeline) {
+    pub(crate) fn filter(&mut self, candidates: usize) {
         let start = Instant::now();
-        let limit = pipeline.config.rank.candidates.max(self.call.request.n);
+        let limit = candidates.max(self.call.request.n);
         let now = self.call.request.time_ms;
         for (place, &item) in self.merged.items.iter().enumerate() {
             if self.chosen.len() == limit {
                 break;
             }
             self.reserve = place + 1;
-            // The guards' order: seen, alive.
+            // By the guards' names and in their order.
             let guard = match () {
-                () if self.call.request.has_seen(item) => Some(0),
-                () if !self.call.catalogue.is_alive(item, now) => Some(1),
+                () if self.call.request.has_seen(item) => Some("seen"),
+                () if !self.call.catalogue.is_alive(item, now) => Some("alive"),
                 () => None,
             };
             match guard {
@@ -124,9 +131,8 @@ impl Work {
                     self.chosen.push(place as u32);
                     self.items.push(item);
                 }
-                Some(at) => {
-                    let rule = pipeline.guards[at].name.clone();
-                    self.steps.push((place as u32, Step { rule, from: None, to: None }));
+                Some(rule) => {
+                    self.steps.push((place as u32, Step { rule: rule.into(), from: None, to: None }));
                 }
             }
         }
@@ -201,7 +207,7 @@ impl Work {
         let missing = n - self.page.len();
         if missing > 0 {
             let keep = |item: ItemRow| fine(item) && !met.contains(&item);
-            let found = pipeline.parts.hot().top(missing, Window::Month, call.request.time_ms, &keep);
+            let found = pipeline.parts.hot().top(missing, Window::MONTH, call.request.time_ms, &keep);
             self.page.extend(found.iter().map(|x| Placed { item: x.0, merged: None, refill: Some("hot") }));
             met.extend(found.iter().map(|x| x.0));
         }

@@ -1,15 +1,22 @@
 //! What a recall channel is, and the list of them.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use millstream_models::recall::item_cf::ItemCf;
 use millstream_models::recall::popularity::Popularity;
-use millstream_schema::{Batch, Columns, ItemRow, suggest};
+use millstream_schema::{Batch, Columns, ItemRow, config, suggest};
+use serde::de::DeserializeOwned;
 
 use crate::catalogue::Snapshot;
-use crate::channels::{hot, item_cf, new_items, two_tower};
+use crate::channels::{
+    hot, i2i, item_cf, keyword, near_line, new_items, remote, tag, two_tower, user_cf, vector,
+};
+use crate::facts::CatalogueConfig;
+use crate::near_line::BestKept;
 use crate::score::CandidateScorer;
-use crate::vectors::{ItemVectors, VectorSearch};
+use crate::takers::Takers;
+use crate::vectors::{ItemToItem, ItemVectors, NearVectors, Retrieval, VectorSearch};
 use crate::{Error, Request};
 
 /// An item with what its channel thinks of it; scores of different channels do not compare.
@@ -74,14 +81,20 @@ impl UserVectors for millstream_models::Embedder {
 pub struct Resources {
     /// Ranks candidates.
     pub scorer: Option<Arc<dyn CandidateScorer>>,
-    /// User side of the retriever.
-    pub user_vectors: Option<Arc<dyn UserVectors>>,
-    /// Index over the retriever's item vectors.
+    /// Retrievers by name, each with an index over its own item vectors.
+    pub retrievers: BTreeMap<String, Retrieval>,
+    /// Index over `item_vectors`, for similar items.
     pub search: Option<Arc<dyn VectorSearch>>,
     /// Item vectors for diversity and for similar items.
     pub item_vectors: Option<Arc<dyn ItemVectors>>,
     /// Item-to-item similarities.
     pub item_cf: Option<Arc<ItemCf>>,
+    /// Further item-to-item lists by name.
+    pub item_lists: BTreeMap<String, Arc<dyn ItemToItem>>,
+    /// Who took what, for user-based collaborative filtering.
+    pub takers: Option<Arc<Takers>>,
+    /// What a background worker found best for each user.
+    pub near_line: Option<Arc<dyn BestKept>>,
     /// What is hot, updated as events come in.
     pub popularity: Arc<RwLock<Popularity>>,
 }
@@ -91,11 +104,56 @@ impl Resources {
     pub fn hot(&self) -> RwLockReadGuard<'_, Popularity> {
         self.popularity.read().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Item-to-item lists by name: `item_cf`, `vectors`, and those of `item_lists`.
+    pub fn lists(&self) -> BTreeMap<String, Arc<dyn ItemToItem>> {
+        let mut all = self.item_lists.clone();
+        if let Some(table) = &self.item_cf {
+            all.insert("item_cf".into(), table.clone());
+        }
+        if let (Some(vectors), Some(search)) = (&self.item_vectors, &self.search) {
+            all.insert("vectors".into(), Arc::new(NearVectors::new(vectors.clone(), search.clone())));
+        }
+        all
+    }
+}
+
+/// What a channel is built from.
+#[derive(Clone, Copy)]
+pub struct Setup<'a> {
+    /// Its name; several channels of one kind have different ones.
+    pub name: &'a str,
+    /// Its own options.
+    pub options: &'a toml::Table,
+    /// The parts at hand.
+    pub parts: &'a Resources,
+    /// Which record fields mean what.
+    pub catalogue: &'a CatalogueConfig,
+}
+
+impl Setup<'_> {
+    /// The options; an unknown key is an error that names the nearest.
+    ///
+    /// # Errors
+    /// An unknown key, or a value of the wrong sort.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        Ok(config::from_table(self.options, &format!("options of channel `{}`", self.name))?)
+    }
+
+    /// An error that says what is wrong with the options.
+    pub fn refuse(&self, what: impl std::fmt::Display) -> Error {
+        Error::Config(format!("options of channel `{}`: {what}", self.name))
+    }
+
+    /// An error that says which part there is none of.
+    pub fn needs(&self, what: impl std::fmt::Display) -> Error {
+        Error::Config(format!("channel `{}` needs {what}, and there is none", self.name))
+    }
 }
 
 /// One entry of [`CHANNELS`].
 pub struct ChannelDef {
-    /// Name in configurations and traces.
+    /// Kind in configurations; also the name of a channel that has no other.
     pub name: &'static str,
     /// Whether it needs to know the user; such channels are not asked for strangers.
     pub personal: bool,
@@ -103,26 +161,42 @@ pub struct ChannelDef {
     pub quota: usize,
     /// Share in the merge where the configuration does not say.
     pub weight: f32,
+    /// Whether its items take the place of the merged list's tail, instead of a share of its whole.
+    pub tail: bool,
+    /// Whether it takes part, its parts being at hand, where the configuration names no channel.
+    pub by_default: bool,
     /// The part it needs and lacks, if any.
     pub lacks: fn(&Resources) -> Option<&'static str>,
     /// Makes the channel from its options.
     pub build: BuildChannel,
 }
 
-/// Makes a channel from its options and the parts at hand.
-pub type BuildChannel = fn(&toml::Table, &Resources) -> Result<Arc<dyn Channel>, Error>;
+/// Makes a channel from its name, its options and the parts at hand.
+pub type BuildChannel = fn(&Setup<'_>) -> Result<Arc<dyn Channel>, Error>;
 
-/// All channels, in the order in which the merge goes round. A new one is a file in `channels/` and a line
-/// here; it then stands the law suite.
-pub const CHANNELS: &[ChannelDef] = &[two_tower::DEF, item_cf::DEF, hot::DEF, new_items::DEF];
+/// All kinds of channels, in the order in which the merge goes round where none are named. A new one is a file
+/// in `channels/` and a line here; it then stands the law suite.
+pub const CHANNELS: &[ChannelDef] = &[
+    two_tower::DEF,
+    item_cf::DEF,
+    hot::DEF,
+    new_items::DEF,
+    vector::DEF,
+    i2i::DEF,
+    user_cf::DEF,
+    tag::DEF,
+    keyword::DEF,
+    near_line::DEF,
+    remote::DEF,
+];
 
-/// The definition of this name.
+/// The definition of this kind.
 ///
 /// # Errors
 /// There is none; the nearest name is given.
-pub fn find(name: &str) -> Result<&'static ChannelDef, Error> {
-    CHANNELS.iter().find(|d| d.name == name).ok_or_else(|| {
+pub fn find(kind: &str) -> Result<&'static ChannelDef, Error> {
+    CHANNELS.iter().find(|d| d.name == kind).ok_or_else(|| {
         let valid: Vec<&str> = CHANNELS.iter().map(|d| d.name).collect();
-        Error::Config(suggest::unknown("channel", name, valid.iter().copied()))
+        Error::Config(suggest::unknown("channel", kind, valid.iter().copied()))
     })
 }

@@ -1,12 +1,13 @@
 //! The chain's configuration: recall, merge, rank, fuse, re-rank.
 
 use millstream_models::Precision;
-use millstream_schema::config;
+use millstream_schema::{config, suggest};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::facts::CatalogueConfig;
 use crate::fuse::FuseConfig;
+use crate::near_line::NearLineConfig;
 
 /// All of it; every key has a default, an unknown one is an error.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,6 +18,8 @@ pub struct PipelineConfig {
     /// Channels in order; none named: every channel whose parts are at hand, with its defaults.
     #[serde(rename = "channel", skip_serializing_if = "Vec::is_empty")]
     pub channels: Vec<ChannelConfig>,
+    /// The worker that ranks ahead of time, where a channel of kind `near_line` is named.
+    pub near_line: NearLineConfig,
     /// Ranking.
     pub rank: RankConfig,
     /// Several tasks to one score.
@@ -42,8 +45,11 @@ pub struct RecallConfig {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChannelConfig {
-    /// Name in `CHANNELS`.
+    /// Its name in traces and metrics, `[fuse]` and `fallback`.
     pub name: String,
+    /// Its kind, a name in `CHANNELS`; that of the channel's name where not said. A kind may be used several times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
     /// Candidates asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<usize>,
@@ -53,6 +59,15 @@ pub struct ChannelConfig {
     /// How long it is waited for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_ms: Option<u64>,
+    /// Another channel, which is asked for more when this one fails, is late or is short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
+    /// With fewer candidates than this it is short; 1 where not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub short: Option<usize>,
+    /// Asked only as a fallback.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub standby: bool,
     /// The channel's own options.
     #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
     pub options: toml::Table,
@@ -88,11 +103,24 @@ impl Default for PipelineConfig {
         Self {
             recall: RecallConfig::default(),
             channels: Vec::new(),
+            near_line: NearLineConfig::default(),
             rank: RankConfig::default(),
             fuse: FuseConfig::default(),
             rules: vec![RuleConfig { name: "mmr".into(), ..RuleConfig::default() }],
             catalogue: CatalogueConfig::default(),
         }
+    }
+}
+
+impl ChannelConfig {
+    /// A channel of this kind under the kind's own name, with its defaults.
+    pub fn of(kind: &str) -> Self {
+        Self { name: kind.into(), ..Self::default() }
+    }
+
+    /// Its kind, a name in `CHANNELS`.
+    pub fn kind(&self) -> &str {
+        self.kind.as_deref().unwrap_or(&self.name)
     }
 }
 
@@ -119,11 +147,12 @@ impl PipelineConfig {
         Ok(parsed)
     }
 
-    /// Checks ranges; names are checked when the pipeline is built.
+    /// Checks ranges and what channels say of each other; kinds are checked when the pipeline is built.
     ///
     /// # Errors
-    /// A value out of range, or a channel named twice.
+    /// A value out of range, a channel named twice, a fallback that there is not, or a channel on standby for none.
     pub fn check(&self) -> Result<(), Error> {
+        self.near_line.check()?;
         let fail = |message: String| Err(Error::Config(message));
         if self.rank.candidates == 0 || self.rank.batch_requests == 0 {
             return fail("[rank]: `candidates` and `batch_requests` must be above 0".into());
@@ -138,11 +167,32 @@ impl PipelineConfig {
                     channel.name
                 ));
             }
-            if channel.quota == Some(0) {
-                return fail(format!("channel `{}`: key `quota` must be above 0", channel.name));
+            if channel.quota == Some(0) || channel.short == Some(0) {
+                let name = &channel.name;
+                return fail(format!("channel `{name}`: keys `quota` and `short` must be above 0"));
             }
+            self.check_fallback(channel)?;
         }
         Ok(())
+    }
+
+    fn check_fallback(&self, channel: &ChannelConfig) -> Result<(), Error> {
+        let name = &channel.name;
+        let fail = |message: String| Err(Error::Config(format!("channel `{name}`: {message}")));
+        match &channel.fallback {
+            Some(other) if other == name => fail("it cannot be its own fallback".into()),
+            Some(other) if !self.channels.iter().any(|c| c.name == *other) => {
+                let names: Vec<&str> = self.channels.iter().map(|c| c.name.as_str()).collect();
+                let problem = suggest::unknown("channel", other, names.iter().copied());
+                fail(format!("key `fallback`: {problem}"))
+            }
+            Some(_) if channel.standby => fail("a channel on standby has no fallback of its own".into()),
+            None if channel.short.is_some() => fail("key `short` needs a `fallback`".into()),
+            _ if channel.standby && !self.channels.iter().any(|c| c.fallback.as_ref() == Some(name)) => {
+                fail("it is on standby, but no channel names it as its `fallback`".into())
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use crate::chain::{Placed, Work};
 use crate::pipeline::Pipeline;
 use crate::recall::Outcome;
-use crate::trace::{ChannelHit, ChannelStatus, ChannelTrace, Feed, FeedItem, ItemTrace, TaskScore, Trace};
+use crate::trace::{
+    ChannelHit, ChannelStatus, ChannelTrace, Feed, FeedItem, ItemTrace, Shown, TaskScore, Trace,
+};
 
 /// Where an item of the merged list went, by place.
 #[derive(Clone, Copy, Default)]
@@ -108,6 +110,8 @@ impl Work {
     }
 
     fn channels(&self, pipeline: &Pipeline) -> Vec<ChannelTrace> {
+        let names =
+            |places: &[u16]| places.iter().map(|&at| pipeline.lanes[at as usize].name.clone()).collect();
         let traced = pipeline.lanes.iter().zip(&self.runs).map(|(lane, run)| {
             let (status, reason) = match &run.outcome {
                 Outcome::Answered(_) => (ChannelStatus::Answered, None),
@@ -119,8 +123,41 @@ impl Work {
                 Outcome::Skipped(why) => (ChannelStatus::Skipped, Some((*why).to_owned())),
             };
             let returned = run.candidates().len();
-            ChannelTrace { name: lane.name.clone(), status, reason, returned, micros: run.micros }
+            ChannelTrace {
+                name: lane.name.clone(),
+                status,
+                reason,
+                returned,
+                first_hits: 0,
+                share: 0.0,
+                shown: Shown::default(),
+                stands_in_for: names(&run.stands_in),
+                micros: run.micros,
+            }
         });
-        traced.collect()
+        let mut traced: Vec<ChannelTrace> = traced.collect();
+        self.attribute(&mut traced);
+        traced
+    }
+
+    /// Counts who brought what into the merged list and onto the page.
+    fn attribute(&self, channels: &mut [ChannelTrace]) {
+        let merged = &self.merged;
+        for place in 0..merged.items.len() {
+            if let Some(first) = merged.hits(place).first() {
+                channels[first.channel as usize].first_hits += 1;
+            }
+        }
+        let whole = merged.items.len().max(1) as f32;
+        channels.iter_mut().for_each(|c| c.share = c.first_hits as f32 / whole);
+        for place in self.page.iter().filter_map(|placed| placed.merged) {
+            let hits = merged.hits(place as usize);
+            for (at, hit) in hits.iter().enumerate() {
+                let shown = &mut channels[hit.channel as usize].shown;
+                shown.all += 1;
+                shown.first += usize::from(at == 0);
+                shown.only += usize::from(hits.len() == 1);
+            }
+        }
     }
 }

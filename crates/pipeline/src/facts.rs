@@ -1,7 +1,9 @@
 //! What rules and filters know of items: life span, category, author, kind.
 
-use millstream_schema::{IdMap, ItemRow, Record};
+use millstream_schema::{IdMap, ItemRow, Record, parse};
 use serde::{Deserialize, Serialize};
+
+use crate::terms::Terms;
 
 /// Which record fields mean what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +21,24 @@ pub struct CatalogueConfig {
     pub kind: String,
     /// User field whose value is the segment of hot lists (`language`, `region`); none by default.
     pub segment: Option<String>,
+    /// Item fields whose values are tags, for the channel `tag`; none by default.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// What separates the values of a field of tags; empty: only lists from the API have several.
+    pub separator: String,
+    /// Item fields whose words the channel `keyword` looks up; none by default.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub keywords: Vec<String>,
+}
+
+/// A tag as it stands in the index: the field's name, so that values of different fields differ, and the value.
+pub(crate) fn tag(field: &str, value: &str) -> String {
+    format!("{field}={value}")
+}
+
+/// The values in a cell of tags.
+pub(crate) fn elements<'a>(cell: &'a str, config: &'a CatalogueConfig) -> impl Iterator<Item = &'a str> {
+    parse::elements(cell, &config.separator)
 }
 
 impl Default for CatalogueConfig {
@@ -30,6 +50,9 @@ impl Default for CatalogueConfig {
             author: "author".into(),
             kind: "kind".into(),
             segment: None,
+            tags: Vec::new(),
+            separator: "|".into(),
+            keywords: Vec::new(),
         }
     }
 }
@@ -58,6 +81,10 @@ pub(crate) struct Facts {
     labels: IdMap,
     /// (created, row) rising, of items with a time of creation.
     by_created: Vec<(i64, ItemRow)>,
+    /// Rows of items with an author, by the author's code, then by row.
+    by_author: Vec<(u32, ItemRow)>,
+    tags: Terms,
+    keywords: Terms,
 }
 
 impl Facts {
@@ -77,10 +104,23 @@ impl Facts {
         self.category[at] = code(&mut self.labels, item.record.get(&config.category));
         self.author[at] = code(&mut self.labels, item.record.get(&config.author));
         self.kind[at] = code(&mut self.labels, item.record.get(&config.kind));
+        if !config.tags.is_empty() {
+            let values = |field: &'_ String| -> Vec<String> {
+                elements(item.record.get(field), config).map(|value| tag(field, value)).collect()
+            };
+            self.tags.set(row, &config.tags.iter().flat_map(values).collect::<Vec<_>>());
+        }
+        if !config.keywords.is_empty() {
+            let words = config.keywords.iter().flat_map(|field| parse::words(item.record.get(field)));
+            self.keywords.set(row, &words.collect::<Vec<_>>());
+        }
     }
 
-    /// Puts the list by creation in order again.
+    /// Puts the lists by creation and by author in order again.
     pub(crate) fn settle(&mut self) {
+        let authors = self.author.iter().enumerate().filter(|(_, a)| **a != 0);
+        self.by_author = authors.map(|(row, &author)| (author, row as ItemRow)).collect();
+        self.by_author.sort_unstable();
         let dated = self.created_ms.iter().enumerate().filter(|(_, t)| **t != i64::MIN);
         self.by_created = dated.map(|(row, &t)| (t, row as ItemRow)).collect();
         self.by_created.sort_unstable();
@@ -116,6 +156,21 @@ impl Facts {
 
     pub(crate) fn author(&self, row: ItemRow) -> u32 {
         self.author.get(row as usize).copied().unwrap_or(0)
+    }
+
+    /// Rows of the author of this code, removed ones included, as (code, row).
+    pub(crate) fn items_of_author(&self, author: u32) -> &[(u32, ItemRow)] {
+        let from = self.by_author.partition_point(|x| x.0 < author);
+        let len = self.by_author[from..].partition_point(|x| x.0 == author);
+        &self.by_author[from..from + len]
+    }
+
+    pub(crate) fn tags(&self) -> &Terms {
+        &self.tags
+    }
+
+    pub(crate) fn keywords(&self) -> &Terms {
+        &self.keywords
     }
 
     pub(crate) fn kind(&self, row: ItemRow) -> &str {

@@ -23,6 +23,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod breaker;
 pub mod catalogue;
 mod chain;
 pub mod channel;
@@ -33,28 +34,33 @@ mod explain;
 mod facts;
 pub mod fuse;
 pub mod merge;
+pub mod near_line;
 mod pipeline;
+pub mod queries;
 mod recall;
 pub mod request;
 pub mod rule;
 pub mod rules;
 pub mod score;
 pub mod similar;
+pub mod takers;
+pub mod terms;
 pub mod trace;
 pub mod vectors;
 
 pub use catalogue::{Catalogue, Snapshot};
-pub use channel::{CHANNELS, Call, Candidate, Channel, ChannelDef, Resources, UserVectors};
+pub use channel::{CHANNELS, Call, Candidate, Channel, ChannelDef, Resources, Setup, UserVectors};
 pub use config::PipelineConfig;
 pub use error::Error;
 pub use facts::{CatalogueConfig, Item};
-pub use pipeline::Pipeline;
+pub use pipeline::{Pipeline, Recalled};
 pub use request::{Request, SeenNow};
 pub use rule::{Entry, RULES, Rule, RuleCall, RuleDef};
 pub use score::CandidateScorer;
 pub use similar::Similar;
+pub use takers::Takers;
 pub use trace::{Feed, FeedItem, ItemTrace, Trace};
-pub use vectors::{DenseVectors, ItemVectors, LiveIndex, VectorSearch};
+pub use vectors::{DenseVectors, ItemToItem, ItemVectors, LiveIndex, Retrieval, VectorSearch};
 
 #[cfg(test)]
 mod tests;

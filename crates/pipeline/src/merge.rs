@@ -72,6 +72,35 @@ pub fn snake(lists: &[&[Candidate]], weights: &[f32]) -> Merged {
     attributed(lists, items, &first, &places)
 }
 
+/// As [`snake`] over the lists that are no tails; then the items of the tails, in turns, take the place of whatever
+/// would stand on the last places up to `head`, as many as they are but at most half of them. What they displace
+/// follows them.
+pub fn with_tails(lists: &[&[Candidate]], weights: &[f32], tails: &[bool], head: usize) -> Merged {
+    if !tails.contains(&true) {
+        return snake(lists, weights);
+    }
+    let of = |tail: bool| -> Vec<&[Candidate]> {
+        lists.iter().zip(tails).map(|(list, &t)| if t == tail { *list } else { &[] }).collect()
+    };
+    let plain = snake(&of(false), weights);
+    let tail = snake(&of(true), &vec![1.0; lists.len()]);
+    let cut = head.saturating_sub(tail.items.len()).max(head / 2).min(plain.items.len());
+    let mut places: RapidHashMap<ItemRow, u32> = RapidHashMap::default();
+    let (mut items, mut first) = (Vec::new(), Vec::new());
+    let parts = [(&plain, 0..cut), (&tail, 0..tail.items.len()), (&plain, cut..plain.items.len())];
+    for (merged, span) in parts {
+        for place in span {
+            let item = merged.items[place];
+            places.entry(item).or_insert_with(|| {
+                items.push(item);
+                first.push(merged.hits(place)[0].channel);
+                items.len() as u32 - 1
+            });
+        }
+    }
+    attributed(lists, items, &first, &places)
+}
+
 fn attributed(
     lists: &[&[Candidate]],
     items: Vec<ItemRow>,
@@ -157,6 +186,22 @@ mod tests {
                 assert_eq!(lists[hit.channel as usize][hit.position as usize].item, *item);
             }
         }
+    }
+
+    #[test]
+    fn a_tail_takes_the_last_places_up_to_the_head_and_what_it_displaces_follows() {
+        let lists = [list(&[1, 2, 3, 4, 5, 6, 7, 8]), list(&[2, 20, 21, 7])];
+        let slices: Vec<&[Candidate]> = lists.iter().map(Vec::as_slice).collect();
+        let got = |head: usize| with_tails(&slices, &[1.0, 1.0], &[false, true], head);
+        assert_eq!(got(8).items, [1, 2, 3, 4, 20, 21, 7, 5, 6, 8]);
+        assert_eq!(got(4).items, [1, 2, 20, 21, 7, 3, 4, 5, 6, 8], "at most half");
+        assert_eq!(got(100).items, [1, 2, 3, 4, 5, 6, 7, 8, 20, 21]);
+        let eight = got(8);
+        let channels = |place: usize| eight.hits(place).iter().map(|h| h.channel).collect::<Vec<_>>();
+        assert_eq!(channels(1), [0, 1]);
+        assert_eq!(channels(4), [1]);
+        assert_eq!(channels(6), [1, 0], "the tail brought it to its place");
+        assert_eq!(with_tails(&slices, &[1.0; 2], &[false; 2], 8), snake(&slices, &[1.0; 2]));
     }
 
     #[test]

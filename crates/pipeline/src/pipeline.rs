@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_schema::ItemRow;
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::catalogue::{Catalogue, Snapshot};
 use crate::chain::Work;
-use crate::channel::{self, CHANNELS, Resources};
+use crate::channel::{self, CHANNELS, Candidate, Resources, Setup};
 use crate::config::{ChannelConfig, PipelineConfig};
+use crate::facts::CatalogueConfig;
 use crate::fuse::{Fuse, Listed};
+use crate::merge::{Merged, with_tails};
 use crate::recall::{self, HUNG_LIMIT, Lane};
 use crate::rule::Named;
 use crate::trace::Feed;
@@ -28,7 +31,7 @@ pub struct Pipeline {
     /// Seen and dead items never pass, whatever the configuration says.
     pub(crate) guards: Vec<Named>,
     pub(crate) rules: Vec<Named>,
-    pool: ThreadPool,
+    pub(crate) pool: ThreadPool,
 }
 
 /// Whether time counts.
@@ -48,7 +51,7 @@ impl Pipeline {
     /// whose parts are missing.
     pub fn new(config: PipelineConfig, catalogue: Arc<Catalogue>, parts: Resources) -> Result<Self, Error> {
         config.check()?;
-        let lanes = lanes(&config, &parts)?;
+        let lanes = lanes(&config, &parts, catalogue.config())?;
         let tasks = parts.scorer.as_ref().map_or(&[][..], |s| s.tasks());
         let listed: Vec<Listed<'_>> =
             lanes.iter().map(|l| Listed { name: &l.name, quota: l.quota }).collect();
@@ -123,16 +126,55 @@ impl Pipeline {
         Ok(chunks.into_iter().flatten().collect())
     }
 
+    /// The user's best, by fused score, for keeping ahead of time: recalled and ranked more widely than a request has
+    /// time for, as `[near_line]` says, without rules. Channels that fail are done without; channels of tails are left
+    /// out.
+    ///
+    /// # Errors
+    /// There is no ranker, it fails, or the request names a context field that is not declared.
+    pub fn best(&self, request: &Request) -> Result<Vec<(ItemRow, f32)>, Error> {
+        let sizes = &self.config.near_line;
+        let mut work = Work::begin(request, &self.catalogue.snapshot())?;
+        work.recalled(recall::widely(&self.lanes, work.call(), sizes.widen));
+        work.merge(self);
+        work.filter(sizes.candidates);
+        crate::chain::rank(self, std::slice::from_mut(&mut work), Mode::Batch)?;
+        if !work.ranked {
+            return Err(Error::Part("nothing can be ranked ahead of time without a ranker".into()));
+        }
+        let finite = work.ranking.iter().filter(|e| e.score.is_finite());
+        Ok(finite.take(sizes.keep).map(|e| (e.item, e.score)).collect())
+    }
+
+    /// What each channel finds for a request, one after the other on this thread: for evaluation. Without
+    /// deadlines, fallbacks and ranking; `quota` replaces the channels' own.
+    ///
+    /// # Errors
+    /// A channel fails, or the request names a context field that is not declared.
+    pub fn recall(&self, request: &Request, quota: Option<usize>) -> Result<Recalled, Error> {
+        let work = Work::begin(request, &self.catalogue.snapshot())?;
+        recall::each(&self.lanes, work.call(), quota)
+    }
+
+    /// The channels' lists merged as a request does it, without those of the channels that `keep` leaves out.
+    pub fn merge_lists(&self, lists: &[&[Candidate]], keep: &dyn Fn(usize) -> bool) -> Merged {
+        let kept: Vec<&[Candidate]> =
+            lists.iter().enumerate().map(|(at, list)| if keep(at) { *list } else { &[] }).collect();
+        let weights: Vec<f32> = self.lanes.iter().map(|l| l.weight).collect();
+        let tails: Vec<bool> = self.lanes.iter().map(|l| l.tail).collect();
+        with_tails(&kept, &weights, &tails, self.config.rank.candidates)
+    }
+
     fn chunk(&self, requests: &[Request], snapshot: &Arc<Snapshot>, mode: Mode) -> Result<Vec<Feed>, Error> {
         let mut works: Vec<Work> = Vec::with_capacity(requests.len());
         for request in requests {
             let mut work = Work::begin(request, snapshot)?;
             work.recalled(match mode {
-                Mode::Live => recall::at_once(&self.lanes, work.call(), &self.pool),
+                Mode::Live => recall::at_once(&self.lanes, work.call(), &self.pool)?,
                 Mode::Batch => recall::in_turn(&self.lanes, work.call())?,
             });
             work.merge(self);
-            work.filter(self);
+            work.filter(self.config.rank.candidates);
             works.push(work);
         }
         crate::chain::rank(self, &mut works, mode)?;
@@ -147,22 +189,40 @@ impl Pipeline {
     }
 }
 
-fn lanes(config: &PipelineConfig, parts: &Resources) -> Result<Vec<Lane>, Error> {
+/// What the channels found for one request.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Recalled {
+    /// By channel, in the pipeline's order; `None` where it was not asked (a stranger, a channel on standby).
+    pub lists: Vec<Option<Vec<Candidate>>>,
+    /// How long each took, in microseconds.
+    pub micros: Vec<u64>,
+}
+
+fn lanes(
+    config: &PipelineConfig,
+    parts: &Resources,
+    catalogue: &CatalogueConfig,
+) -> Result<Vec<Lane>, Error> {
     let mut wanted = config.channels.clone();
     if wanted.is_empty() {
-        let at_hand = CHANNELS.iter().filter(|d| (d.lacks)(parts).is_none());
-        wanted = at_hand.map(|d| ChannelConfig { name: d.name.into(), ..ChannelConfig::default() }).collect();
+        let at_hand = CHANNELS.iter().filter(|d| d.by_default && (d.lacks)(parts).is_none());
+        wanted = at_hand.map(|d| ChannelConfig::of(d.name)).collect();
     }
     let mut lanes = Vec::with_capacity(wanted.len());
     for channel in &wanted {
-        let def = channel::find(&channel.name)?;
+        let def = channel::find(channel.kind())?;
+        let setup = Setup { name: &channel.name, options: &channel.options, parts, catalogue };
         if let Some(part) = (def.lacks)(parts) {
-            return Err(Error::Config(format!("channel `{}` needs {part}, and there is none", def.name)));
+            return Err(setup.needs(part));
         }
-        let mut lane = Lane::new(def.name, def.personal, (def.build)(&channel.options, parts)?);
+        let mut lane = Lane::new(&channel.name, def.personal, (def.build)(&setup)?);
         lane.quota = channel.quota.unwrap_or(def.quota);
         lane.weight = channel.weight.unwrap_or(def.weight);
         lane.deadline = Duration::from_millis(channel.deadline_ms.unwrap_or(config.recall.deadline_ms));
+        lane.fallback = wanted.iter().position(|c| channel.fallback.as_ref() == Some(&c.name));
+        lane.short = channel.short.unwrap_or(1);
+        lane.standby = channel.standby;
+        lane.tail = def.tail;
         lanes.push(lane);
     }
     Ok(lanes)

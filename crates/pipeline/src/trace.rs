@@ -96,8 +96,28 @@ pub struct ChannelTrace {
     pub reason: Option<String>,
     /// Candidates it gave.
     pub returned: usize,
+    /// Items of the merged list that came in by it.
+    pub first_hits: usize,
+    /// The same as a share of the merged list; 0 when that is empty.
+    pub share: f32,
+    /// What of the page is its doing.
+    pub shown: Shown,
+    /// Channels that it stands in for as their fallback.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stands_in_for: Vec<Arc<str>>,
     /// Time it took, or how long was waited for it.
     pub micros: u64,
+}
+
+/// A channel's part in the items shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Shown {
+    /// Items that came into the merged list by it (first-hit).
+    pub first: usize,
+    /// Items that it found (all-hit).
+    pub all: usize,
+    /// Items that only it found (exclusive exposure).
+    pub only: usize,
 }
 
 /// One candidate through all stages.

@@ -1,11 +1,76 @@
 //! Item vectors, as far as the pipeline needs to know them.
 
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use millstream_index::Index;
+use millstream_models::recall::item_cf::ItemCf;
 use millstream_schema::ItemRow;
 
 use crate::Error;
+use crate::queries::Queries;
+
+/// A retriever: what it asks with, and the index that answers.
+#[derive(Clone)]
+pub struct Retrieval {
+    /// A user's vectors.
+    pub queries: Arc<dyn Queries>,
+    /// Finds items near them.
+    pub search: Arc<dyn VectorSearch>,
+}
+
+/// Items like an item, each item's list being what an inverted list of triggers holds.
+pub trait ItemToItem: Send + Sync {
+    /// At most `k` items like this one for which `keep` holds, most alike first, ties by row; a smaller `k` gives
+    /// a prefix. Empty for an item that is not known.
+    ///
+    /// # Errors
+    /// Whatever keeps the lists from being read.
+    fn near(
+        &self,
+        item: ItemRow,
+        k: usize,
+        keep: &dyn Fn(ItemRow) -> bool,
+    ) -> Result<Vec<(ItemRow, f32)>, Error>;
+}
+
+impl ItemToItem for ItemCf {
+    fn near(
+        &self,
+        item: ItemRow,
+        k: usize,
+        keep: &dyn Fn(ItemRow) -> bool,
+    ) -> Result<Vec<(ItemRow, f32)>, Error> {
+        Ok(self.neighbours(item).iter().filter(|x| keep(x.0)).take(k).copied().collect())
+    }
+}
+
+/// Items whose vectors lie nearest to an item's own.
+pub struct NearVectors {
+    vectors: Arc<dyn ItemVectors>,
+    search: Arc<dyn VectorSearch>,
+}
+
+impl NearVectors {
+    /// `search` must be an index over `vectors`.
+    pub fn new(vectors: Arc<dyn ItemVectors>, search: Arc<dyn VectorSearch>) -> Self {
+        Self { vectors, search }
+    }
+}
+
+impl ItemToItem for NearVectors {
+    fn near(
+        &self,
+        item: ItemRow,
+        k: usize,
+        keep: &dyn Fn(ItemRow) -> bool,
+    ) -> Result<Vec<(ItemRow, f32)>, Error> {
+        let mut query = vec![0.0; self.vectors.dim()];
+        match self.vectors.copy(item, &mut query) {
+            true => self.search.search(&query, k, &|other| other != item && keep(other)),
+            false => Ok(Vec::new()),
+        }
+    }
+}
 
 /// Finds the items nearest to a vector.
 pub trait VectorSearch: Send + Sync {

@@ -73,6 +73,38 @@ pub struct Feed {
     /// What each stage did, when a trace was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stages: Option<Vec<Stage>>,
+    /// What each recall channel did, when a trace was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channels: Option<Vec<ChannelReport>>,
+}
+
+/// What a recall channel did for a request.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ChannelReport {
+    /// The channel's name.
+    pub channel: String,
+    /// `answered`, `failed`, `late` or `skipped`.
+    pub status: String,
+    /// Why, unless it answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Candidates it gave.
+    pub candidates: usize,
+    /// Items of the merged list that came in by it.
+    pub first_hits: usize,
+    /// The same as a share of the merged list.
+    pub share: f32,
+    /// Items of the feed that came in by it.
+    pub shown_first: usize,
+    /// Items of the feed that it found.
+    pub shown_all: usize,
+    /// Items of the feed that only it found.
+    pub shown_only: usize,
+    /// Channels that it stands in for as their fallback.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stands_in_for: Vec<String>,
+    /// How long it took, or was waited for, in microseconds.
+    pub micros: u64,
 }
 
 /// One item of a feed.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use millstream_schema::{Event, Record};
 use millstream_stream::Action;
 
-use crate::answer::{Stage, Trace};
+use crate::answer::{ChannelReport, Stage, Trace};
 
 /// One request for a feed.
 #[derive(Debug, Clone)]
@@ -42,6 +42,19 @@ pub struct Ranked {
     pub items: Vec<Scored>,
     /// What each stage did; may be empty when no trace was asked for.
     pub stages: Vec<Stage>,
+    /// What each recall channel did, also when no trace was asked for: it is measured.
+    pub channels: Vec<ChannelReport>,
+}
+
+/// A count of the engine's own, for `/metrics`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Count {
+    /// Its name in Prometheus; one that ends in `_total` only ever grows.
+    pub name: &'static str,
+    /// What it is, in a sentence.
+    pub help: &'static str,
+    /// Its value by now.
+    pub value: u64,
 }
 
 /// One item of a [`Ranked`] or one neighbour.
@@ -129,6 +142,11 @@ pub trait Engine: Send + Sync + 'static {
     /// # Errors
     /// See [`EngineError`].
     fn remove_user(&self, id: &str) -> Result<(), EngineError>;
+
+    /// Counts of the engine's own.
+    fn counts(&self) -> Vec<Count> {
+        Vec::new()
+    }
 
     /// Whether feeds can be asked for.
     fn ready(&self) -> bool;

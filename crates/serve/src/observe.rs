@@ -4,9 +4,12 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use metrics::{counter, describe_counter, describe_histogram, histogram};
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use millstream_schema::{Event, EventKind};
+
+use crate::answer::ChannelReport;
+use crate::engine::Count;
 
 const REQUESTS: &str = "millstream_http_requests_total";
 const SECONDS: &str = "millstream_http_request_seconds";
@@ -17,6 +20,12 @@ const WRITE_SECONDS: &str = "millstream_ledger_write_seconds";
 const WRITE_EVENTS: &str = "millstream_ledger_write_events";
 const FEED_ITEMS: &str = "millstream_feed_items";
 const STRANGERS: &str = "millstream_stranger_feeds_total";
+const CHANNEL_SECONDS: &str = "millstream_channel_seconds";
+const CHANNEL_REQUESTS: &str = "millstream_channel_requests_total";
+const CHANNEL_CANDIDATES: &str = "millstream_channel_candidates_total";
+const CHANNEL_FIRST_HITS: &str = "millstream_channel_first_hits_total";
+const CHANNEL_EXPOSURES: &str = "millstream_channel_exposures_total";
+const CHANNEL_FALLBACKS: &str = "millstream_channel_fallbacks_total";
 
 const TIMES: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -49,6 +58,15 @@ fn describe() {
     describe_histogram!(WRITE_EVENTS, "Events that shared one write of the ledger.");
     describe_histogram!(FEED_ITEMS, "Items in a feed.");
     describe_counter!(STRANGERS, "Feeds that were not personal.");
+    describe_histogram!(CHANNEL_SECONDS, "Time a recall channel took, or was waited for, by channel.");
+    describe_counter!(CHANNEL_REQUESTS, "Requests by recall channel and what became of it.");
+    describe_counter!(CHANNEL_CANDIDATES, "Candidates that a recall channel gave.");
+    describe_counter!(CHANNEL_FIRST_HITS, "Items of merged lists that came in by a recall channel.");
+    describe_counter!(
+        CHANNEL_EXPOSURES,
+        "Items of feeds by recall channel: that came in by it (first), that it found (all), that only it found (only)."
+    );
+    describe_counter!(CHANNEL_FALLBACKS, "Requests in which a recall channel stood in for another.");
 }
 
 /// All measurements in Prometheus' text format.
@@ -95,6 +113,39 @@ pub(crate) fn unknown_items(events: u64) {
 pub(crate) fn write(events: usize, took: Duration) {
     histogram!(WRITE_SECONDS).record(took.as_secs_f64());
     histogram!(WRITE_EVENTS).record(events as f64);
+}
+
+pub(crate) fn channels(reports: &[ChannelReport]) {
+    for report in reports {
+        let channel = report.channel.clone();
+        let status = report.status.clone();
+        counter!(CHANNEL_REQUESTS, "channel" => channel.clone(), "status" => status).increment(1);
+        if report.status != "skipped" {
+            histogram!(CHANNEL_SECONDS, "channel" => channel.clone()).record(report.micros as f64 / 1e6);
+        }
+        counter!(CHANNEL_CANDIDATES, "channel" => channel.clone()).increment(report.candidates as u64);
+        counter!(CHANNEL_FIRST_HITS, "channel" => channel.clone()).increment(report.first_hits as u64);
+        let shown = [("first", report.shown_first), ("all", report.shown_all), ("only", report.shown_only)];
+        for (hits, items) in shown {
+            counter!(CHANNEL_EXPOSURES, "channel" => channel.clone(), "hits" => hits).increment(items as u64);
+        }
+        if !report.stands_in_for.is_empty() {
+            counter!(CHANNEL_FALLBACKS, "channel" => channel).increment(1);
+        }
+    }
+}
+
+/// Sets the engine's own counts.
+pub(crate) fn counts(counts: &[Count]) {
+    for count in counts {
+        if count.name.ends_with("_total") {
+            describe_counter!(count.name, count.help);
+            counter!(count.name).absolute(count.value);
+        } else {
+            describe_gauge!(count.name, count.help);
+            gauge!(count.name).set(count.value as f64);
+        }
+    }
 }
 
 pub(crate) fn feed(items: usize, personal: bool) {

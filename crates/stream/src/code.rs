@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use millstream_schema::{Event, Record};
 use serde::{Deserialize, Serialize};
 
+use crate::ahead::Ahead;
+
 /// Version written today.
 const VERSION: u8 = 1;
 
@@ -58,6 +60,27 @@ pub(crate) fn record_bytes(record: &Record) -> Result<Vec<u8>, String> {
     postcard::to_extend(&FieldsV1 { fields }, vec![VERSION]).map_err(|e| e.to_string())
 }
 
+/// A list made ahead of time, version 1; its user is the key.
+#[derive(Serialize, Deserialize)]
+struct AheadV1<'a> {
+    made_ms: i64,
+    made_from: u64,
+    #[serde(borrow)]
+    items: Vec<(&'a str, f32)>,
+}
+
+pub(crate) fn ahead_bytes(list: &Ahead) -> Result<Vec<u8>, String> {
+    let items = list.items.iter().map(|(id, score)| (id.as_str(), *score)).collect();
+    let stored = AheadV1 { made_ms: list.made_ms, made_from: list.made_from, items };
+    postcard::to_extend(&stored, vec![VERSION]).map_err(|e| e.to_string())
+}
+
+pub(crate) fn ahead_of(bytes: &[u8]) -> Result<Ahead, String> {
+    let stored: AheadV1<'_> = body(bytes)?;
+    let items = stored.items.into_iter().map(|(id, score)| (id.to_owned(), score)).collect();
+    Ok(Ahead { made_ms: stored.made_ms, made_from: stored.made_from, items })
+}
+
 pub(crate) fn record_of(id: &[u8], bytes: &[u8]) -> Result<Record, String> {
     let stored: FieldsV1<'_> = body(bytes)?;
     let id = std::str::from_utf8(id).map_err(|_| "an id is not UTF-8".to_owned())?;
@@ -103,6 +126,11 @@ mod tests {
         assert_eq!(event_of(&golden).unwrap(), event());
         let record = [1, 1, 1, b'a', 1, b'b'];
         assert_eq!(record_of(b"x", &record).unwrap().get("a"), "b");
+        // version, zigzag(1), 300, one item: "i", f32 0.5 LE
+        let golden = [1, 2, 0xac, 2, 1, 1, b'i', 0, 0, 0, 0x3f];
+        let list = Ahead { made_ms: 1, made_from: 300, items: vec![("i".into(), 0.5)] };
+        assert_eq!(ahead_bytes(&list).unwrap(), golden);
+        assert_eq!(ahead_of(&golden).unwrap(), list);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Keep live events and records durably and hand them out again.
 //!
 //! Everything lives in one directory, held by one process at a time: the ledger of events, the user
-//! and item records. `Ok` from a writing call means that the bytes are on the disk.
+//! and item records, lists made for users ahead of time. `Ok` from a writing call means that the bytes are on the disk, but for lists made ahead, which can be made again.
 //!
 //! Delivery is **at least once**: a client that gets no answer and sends its events again may find
 //! both copies in the ledger, for events carry no key by which a repetition could be told.
@@ -22,6 +22,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod ahead;
 mod code;
 mod error;
 mod group;
@@ -32,6 +33,7 @@ pub mod profile;
 pub mod records;
 mod shelf;
 
+pub use ahead::{Ahead, AheadLists};
 pub use error::Error;
 pub use ledger::{EventLog, Ledger, Offset};
 pub use profile::{Action, Limits, Profile, Profiles};

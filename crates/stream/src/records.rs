@@ -8,7 +8,7 @@ use millstream_schema::Record;
 use rapidhash::RapidHashMap;
 
 use crate::shelf::Shelf;
-use crate::{Error, Offset, Result, code, id};
+use crate::{AheadLists, Error, Offset, Result, code, id};
 
 /// Records written between two commits of a bulk load.
 const BULK: usize = 4096;
@@ -19,6 +19,7 @@ pub struct Records {
     users: Table,
     items: Table,
     forgotten: Keyspace,
+    ahead: Keyspace,
 }
 
 /// Records of one sort, ordered by the bytes of their ids.
@@ -37,6 +38,7 @@ impl Records {
             users: table("users")?,
             items: table("items")?,
             forgotten: shelf.keyspace("forgotten")?,
+            ahead: shelf.keyspace(AheadLists::KEYSPACE)?,
             shelf,
         })
     }
@@ -51,7 +53,7 @@ impl Records {
         &self.items
     }
 
-    /// Deletes a user and notes that events before `end` are not to enter a profile again, in one
+    /// Deletes a user, drops what was made for them ahead of time, and notes that events before `end` are not to enter a profile again, in one
     /// step. Says whether there was a record. The ledger keeps the events themselves.
     ///
     /// # Errors
@@ -62,6 +64,7 @@ impl Records {
         let known = self.shelf.read(|| self.users.rows.contains_key(user))?;
         let mut batch = self.shelf.db().batch().durability(Some(PersistMode::SyncAll));
         batch.remove(&self.users.rows, user);
+        batch.remove(&self.ahead, user);
         batch.insert(&self.forgotten, user, end.to_be_bytes());
         self.shelf.write(|| batch.commit())?;
         Ok(known)

@@ -8,11 +8,12 @@ use std::sync::{Arc, OnceLock};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 use crate::mark::Mark;
-use crate::{Error, Ledger, Records, Result};
+use crate::{AheadLists, Error, Ledger, Records, Result};
 
 const DATABASE: &str = "fjall";
 const UNFINISHED: &str = "fjall.new";
-const KEYSPACES: [&str; 4] = ["events", "users", "items", "forgotten"];
+/// Directories made before the last of them was known get it when they are opened.
+const KEYSPACES: [&str; 5] = ["events", "users", "items", "forgotten", AheadLists::KEYSPACE];
 const CACHE_BYTES: u64 = 64 << 20;
 
 /// The open storage engine; dropped last, with the lock.
@@ -31,6 +32,8 @@ pub struct Stream {
     pub ledger: Arc<Ledger>,
     /// Users and items.
     pub records: Arc<Records>,
+    /// What was made for users ahead of time.
+    pub ahead: Arc<AheadLists>,
 }
 
 impl Stream {
@@ -50,8 +53,9 @@ impl Stream {
         let shelf = Arc::new(Shelf { db, dir: dir.to_owned(), failure: OnceLock::new(), _lock: lock });
         let (mark, marked) = Mark::open(dir.join("mark")).map_err(|e| Error::io(dir, e))?;
         let ledger = Arc::new(Ledger::open(shelf.clone(), mark, marked)?);
-        let records = Arc::new(Records::open(shelf)?);
-        Ok(Self { ledger, records })
+        let records = Arc::new(Records::open(shelf.clone())?);
+        let ahead = Arc::new(AheadLists::open(shelf)?);
+        Ok(Self { ledger, records, ahead })
     }
 }
 

@@ -4,6 +4,7 @@ pub mod data;
 pub mod eval;
 pub mod features;
 pub mod quickstart;
+pub mod recall;
 pub mod recipe;
 pub mod report;
 pub mod serve;

@@ -5,7 +5,7 @@ use millstream_data::config::DatasetConfig;
 use millstream_data::synth::{FileFormat, World, WorldConfig, write_world};
 use millstream_data::{EvalUsers, Prepared, Split};
 use millstream_models::ModelConfig;
-use millstream_pipeline::{PipelineConfig, Request};
+use millstream_pipeline::PipelineConfig;
 use millstream_schema::{Clock, config};
 use millstream_train::eval;
 use millstream_train::{Metrics, TrainConfig};
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::chain::{Chain, RunDir, segment_of};
+use crate::chain::{Chain, RunDir};
 use crate::clock::ShiftedClock;
 use crate::progress::Bar;
 use crate::records::Records;
@@ -273,7 +273,7 @@ fn table(
     add(
         "two-tower",
         &eval::retriever_lists(
-            &*chain.embedder,
+            &**chain.embedder(),
             &prepared.assembler,
             &measure::rules(prepared, &users),
             LIST,
@@ -297,24 +297,7 @@ fn popular(chain: &Chain, users: &EvalUsers) -> Vec<Vec<u32>> {
 
 /// The chain as it is served, asked for every user at the start of the test split.
 fn full_chain(chain: &Chain, users: &EvalUsers) -> Result<Vec<Vec<u32>>, Failure> {
-    let field = chain.pipeline.config().catalogue.segment.as_deref();
-    let segment = |row: u32| {
-        chain.records.users.get(row as usize).and_then(|user| segment_of(user, field)).map(str::to_owned)
-    };
-    let requests: Vec<Request> = (0..users.users.len())
-        .map(|place| Request {
-            history: users.history.span(place).map(|at| users.history.action(at)).collect(),
-            seen: Arc::new(users.seen.row(place).iter().copied().collect()),
-            segment: segment(users.users[place]),
-            ..Request::new(
-                chain.prepared.users.name(users.users[place]),
-                users.users[place],
-                users.time_ms[place],
-                LIST,
-            )
-        })
-        .collect();
-    let feeds = chain.pipeline.recommend_batch(&requests)?;
+    let feeds = chain.pipeline.recommend_batch(&chain.requests(users, LIST))?;
     Ok(feeds.into_iter().map(|feed| feed.items.iter().map(|i| i.row).collect()).collect())
 }
 

@@ -2,7 +2,6 @@
 
 use clap::Args;
 use millstream_data::Split;
-use millstream_pipeline::PipelineConfig;
 use millstream_schema::{Clock, SystemClock};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,12 +29,7 @@ pub struct Options {
 pub fn run(options: Options, global: &Global) -> Result<Verdict, Failure> {
     options.listen.check()?;
     let dir = RunDir(options.run);
-    let file = dir.config();
-    let config = match std::fs::read_to_string(&file) {
-        Ok(text) => PipelineConfig::parse(&text, &file.display().to_string())?,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => PipelineConfig::default(),
-        Err(e) => return Err(format!("{}: {e}", file.display()).into()),
-    };
+    let config = serving::configuration(&dir)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let chain = Chain::open(&dir, config, &Split::ALL)?;
     let parts = serving::parts(chain, &dir, clock.clone(), global)?;

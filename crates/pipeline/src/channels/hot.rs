@@ -4,20 +4,27 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use millstream_models::recall::popularity::{Popularity, Window};
 use millstream_schema::ItemRow;
-use rapidhash::RapidHashSet;
 use serde::Deserialize;
 
-use crate::Error;
-use crate::channel::{Call, Candidate, Channel, ChannelDef, Resources};
+use crate::channel::{Call, Candidate, Channel, ChannelDef, Setup};
+use crate::{Error, PipelineConfig};
 
 /// Entry of the list of channels.
-pub const DEF: ChannelDef =
-    ChannelDef { name: "hot", personal: false, quota: 100, weight: 1.0, lacks: |_| None, build };
+pub const DEF: ChannelDef = ChannelDef {
+    name: "hot",
+    personal: false,
+    quota: 100,
+    weight: 1.0,
+    tail: false,
+    by_default: true,
+    lacks: |_| None,
+    build,
+};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Options {
-    /// Windows taken up.
+    /// Windows taken up: half-lives of the counts.
     windows: Vec<Window>,
     /// Also the lists of the user's segment.
     by_segment: bool,
@@ -29,17 +36,37 @@ impl Default for Options {
     }
 }
 
+/// The windows that counts must be kept over for this configuration: those of [`Window::ALL`] and every one that a
+/// channel of this kind names, rising. What is no window is left for building the channel to complain of.
+pub fn windows(config: &PipelineConfig) -> Vec<Window> {
+    let mut all = Window::ALL.to_vec();
+    for channel in config.channels.iter().filter(|c| c.kind() == DEF.name) {
+        let named = channel.options.get("windows").and_then(toml::Value::as_array);
+        let named = named.into_iter().flatten().filter_map(toml::Value::as_str);
+        all.extend(named.filter_map(|text| text.parse::<Window>().ok()));
+    }
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
 struct Hot {
     popularity: Arc<RwLock<Popularity>>,
     options: Options,
 }
 
-fn build(options: &toml::Table, parts: &Resources) -> Result<Arc<dyn Channel>, Error> {
-    let options: Options = super::options(options, DEF.name)?;
+fn build(setup: &Setup<'_>) -> Result<Arc<dyn Channel>, Error> {
+    let options: Options = setup.read()?;
     if options.windows.is_empty() {
-        return Err(Error::Config("options of channel `hot`: key `windows` names no window".into()));
+        return Err(setup.refuse("key `windows` names no window"));
     }
-    Ok(Arc::new(Hot { popularity: parts.popularity.clone(), options }))
+    let kept = setup.parts.hot().windows().to_vec();
+    if let Some(missing) = options.windows.iter().find(|w| !kept.contains(w)) {
+        let kept: Vec<String> = kept.iter().map(Window::to_string).collect();
+        let kept = super::listed(kept.iter().map(String::as_str));
+        return Err(setup.refuse(format!("counts are kept over {kept}, not over `{missing}`")));
+    }
+    Ok(Arc::new(Hot { popularity: setup.parts.popularity.clone(), options }))
 }
 
 impl Channel for Hot {
@@ -53,14 +80,6 @@ impl Channel for Hot {
             lists.extend(segment.map(|s| popularity.top_of_segment(s, (k, window), now, &keep)));
             lists.push(popularity.top(k, window, now, &keep));
         }
-        Ok(dealt(&lists, k))
+        Ok(super::dealt(&lists, k))
     }
-}
-
-/// The first of every list, then the second of every list, and so on, each item once.
-fn dealt(lists: &[Vec<(ItemRow, f32)>], k: usize) -> Vec<Candidate> {
-    let mut met = RapidHashSet::default();
-    let longest = lists.iter().map(Vec::len).max().unwrap_or(0);
-    let turns = (0..longest).flat_map(|at| lists.iter().filter_map(move |l| l.get(at)));
-    turns.filter(|x| met.insert(x.0)).take(k).map(|&(item, score)| Candidate { item, score }).collect()
 }

@@ -1,16 +1,45 @@
 //! Recall channels, one file each.
 
+mod actions;
 pub mod hot;
+pub mod i2i;
 pub mod item_cf;
+pub mod keyword;
+pub mod near_line;
 pub mod new_items;
+pub mod remote;
+pub mod tag;
+mod taste;
 pub mod two_tower;
+pub mod user_cf;
+pub mod vector;
 
-use millstream_schema::config;
-use serde::de::DeserializeOwned;
+use millstream_schema::ItemRow;
+use rapidhash::RapidHashSet;
 
-use crate::Error;
+use crate::channel::Candidate;
 
-/// A channel's own options; an unknown key is an error that names the nearest.
-fn options<T: DeserializeOwned>(table: &toml::Table, channel: &str) -> Result<T, Error> {
-    Ok(config::from_table(table, &format!("options of channel `{channel}`"))?)
+/// Candidates of scored items, in their order.
+fn candidates(found: Vec<(ItemRow, f32)>) -> Vec<Candidate> {
+    found.into_iter().map(|(item, score)| Candidate { item, score }).collect()
+}
+
+/// The best `k` of scored items, ties by row.
+fn best(mut found: Vec<(ItemRow, f32)>, k: usize) -> Vec<Candidate> {
+    found.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    found.truncate(k);
+    candidates(found)
+}
+
+/// The first of every list, then the second of every list, and so on, each item once.
+fn dealt(lists: &[Vec<(ItemRow, f32)>], k: usize) -> Vec<Candidate> {
+    let mut met = RapidHashSet::default();
+    let longest = lists.iter().map(Vec::len).max().unwrap_or(0);
+    let turns = (0..longest).flat_map(|at| lists.iter().filter_map(move |l| l.get(at)));
+    turns.filter(|x| met.insert(x.0)).take(k).map(|&(item, score)| Candidate { item, score }).collect()
+}
+
+/// The names in an error: `a`, `b`.
+fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
 }

@@ -9,10 +9,13 @@ use millstream_models::recall::positives::Positives;
 use millstream_schema::examples::Action;
 use millstream_schema::{BadValues, Batch, Column, Encoder, Fitter, Frame, ItemRow, Record, Schema, Side};
 
-use crate::channel::{Call, UserVectors};
+use super::server;
+use crate::channel::{Call, Channel, ChannelDef, Setup, UserVectors, find};
+use crate::near_line::{Best, BestKept};
+use crate::queries::Embedded;
 use crate::{
-    CandidateScorer, Catalogue, DenseVectors, Error, Item, Pipeline, PipelineConfig, Request, Resources,
-    VectorSearch,
+    CandidateScorer, Catalogue, CatalogueConfig, DenseVectors, Error, Item, Pipeline, PipelineConfig,
+    Request, Resources, Retrieval, Takers, VectorSearch,
 };
 
 pub const NOW: i64 = 1_700_000_000_000;
@@ -70,6 +73,8 @@ pub fn item(row: u32) -> Item {
     set("category", format!("c{}", row % 5));
     set("author", format!("a{}", row % 7));
     set("kind", ["product", "live", "video"][row as usize % 3].into());
+    set("mood", format!("m{}|m{}", row % 3, row * row % 8));
+    set("title", format!("Word{} word{} and w{}", row % 11, row * 7 % 29, row));
     Item {
         record,
         created_ms: match row {
@@ -81,15 +86,31 @@ pub fn item(row: u32) -> Item {
     }
 }
 
+pub fn user(row: u32) -> Record {
+    let mut record = Record { id: format!("u{row}"), ..Record::default() };
+    record.fields.insert("likes".into(), format!("m{}", row % 8));
+    record.fields.insert("about".into(), format!("WORD{}, the first", row % 29));
+    record
+}
+
+pub fn meanings() -> CatalogueConfig {
+    let all = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
+    CatalogueConfig {
+        tags: all(&["category", "mood"]),
+        keywords: all(&["title"]),
+        ..PipelineConfig::default().catalogue
+    }
+}
+
 pub fn catalogue() -> Arc<Catalogue> {
-    let users = (0..USERS).map(|u| Record { id: format!("u{u}"), ..Record::default() }).collect();
+    let users = (0..USERS).map(user).collect();
     let items = (0..ITEMS).map(item).collect();
-    let made = Catalogue::new(PipelineConfig::default().catalogue, encoder(), users, items).unwrap();
+    let made = Catalogue::new(meanings(), encoder(), users, items).unwrap();
     made.remove_item("i17").unwrap();
     Arc::new(made)
 }
 
-fn noise(a: u64, b: u64) -> f32 {
+pub fn noise(a: u64, b: u64) -> f32 {
     let x = (a ^ 0x9E37_79B9).wrapping_mul(0xBF58_476D_1CE4_E5B9) ^ b.wrapping_mul(0x94D0_49BB_1331_11EB);
     ((x ^ (x >> 31)).wrapping_mul(0xD6E8_FEB8_6659_FD93) >> 40) as f32 / (1u64 << 24) as f32
 }
@@ -173,11 +194,53 @@ pub fn vectors() -> Vec<f32> {
     (0..u64::from(ITEMS) * 4).map(|i| noise(i, 99) - 0.5).collect()
 }
 
+/// What the i-th action of a user took.
+fn taken(user: u64, i: u64) -> u32 {
+    (noise(user, i) * noise(user, i + 50) * ITEMS as f32) as u32
+}
+
+/// Actions of 300 users as (user, item, time).
+pub fn actions() -> Vec<(u32, u32, i64)> {
+    let of =
+        |user: u64| (0..12).map(move |i| (user as u32, taken(user, i), NOW - (i * user % 97) as i64 * DAY));
+    (0..300).flat_map(of).collect()
+}
+
+struct Ahead;
+
+impl BestKept for Ahead {
+    fn best(&self, user: &str) -> Result<Option<Best>, Error> {
+        let Some(row) = user.strip_prefix('u').and_then(|row| row.parse::<u32>().ok()) else {
+            return Ok(None);
+        };
+        let item = |i: u32| (format!("i{}", (row * 13 + i * 7) % (ITEMS + 20)), 1.0 / (i + 1) as f32);
+        Ok(Some(Best { made_ms: NOW - DAY, items: (0..150).map(item).collect() }))
+    }
+}
+
+/// The channel of this kind with these options, from all parts.
+pub fn channel(kind: &str, options: &str) -> Arc<dyn Channel> {
+    built(find(kind).unwrap(), options, &resources()).unwrap()
+}
+
+pub fn built(def: &ChannelDef, options: &str, parts: &Resources) -> Result<Arc<dyn Channel>, Error> {
+    let options: toml::Table = options.parse().unwrap();
+    (def.build)(&Setup { name: def.name, options: &options, parts, catalogue: &meanings() })
+}
+
+/// The least that a channel of this kind must be told.
+pub fn least(kind: &str) -> String {
+    match kind {
+        "remote" => format!("url = \"{}\"\ntimeout_ms = 60000", server::echo()),
+        _ => String::new(),
+    }
+}
+
 fn item_cf() -> ItemCf {
     let mut offsets = vec![0u64];
     let mut items = Vec::new();
     for user in 0..300u64 {
-        items.extend((0..12).map(|i| (noise(user, i) * noise(user, i + 50) * ITEMS as f32) as u32));
+        items.extend((0..12).map(|i| taken(user, i)));
         offsets.push(items.len() as u64);
     }
     let positives = Positives { items: ITEMS as usize, offsets: &offsets, item: &items, time_ms: &[] };
@@ -195,12 +258,18 @@ fn popularity() -> Popularity {
 }
 
 pub fn resources() -> Resources {
+    let search: Arc<dyn VectorSearch> = Arc::new(Brute(vectors()));
+    let queries = Arc::new(Embedded(Arc::new(FakeUsers)));
+    let retrieval = Retrieval { queries, search: search.clone() };
     Resources {
         scorer: Some(Arc::new(FakeScorer::new())),
-        user_vectors: Some(Arc::new(FakeUsers)),
-        search: Some(Arc::new(Brute(vectors()))),
+        retrievers: [("two_tower".to_owned(), retrieval)].into(),
+        search: Some(search),
         item_vectors: Some(Arc::new(DenseVectors::new(4, vectors()).unwrap())),
         item_cf: Some(Arc::new(item_cf())),
+        item_lists: Default::default(),
+        takers: Some(Arc::new(Takers::new(300, ITEMS as usize, &actions()).unwrap())),
+        near_line: Some(Arc::new(Ahead)),
         popularity: Arc::new(RwLock::new(popularity())),
     }
 }

@@ -30,6 +30,7 @@ pub(crate) async fn get_ready(State(app): State<Shared>) -> Result<Json<Health>,
 /// Measurements for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "health",
     responses((status = 200, body = String, content_type = "text/plain")))]
-pub(crate) async fn get_metrics() -> Response {
+pub(crate) async fn get_metrics(State(app): State<Shared>) -> Response {
+    observe::counts(&app.engine().counts());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], observe::text()).into_response()
 }

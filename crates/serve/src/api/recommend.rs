@@ -40,6 +40,7 @@ pub(crate) async fn get_recommend(
         let ask = Ask { request_id, user, known, n, time_ms, context, history, seen, trace };
         let ranked = app.engine().recommend(&ask)?;
         observe::feed(ranked.items.len(), ranked.personal);
+        observe::channels(&ranked.channels);
         Ok(Json(feed(app, ask, ranked)))
     })
     .await
@@ -74,6 +75,7 @@ fn feed(app: &App, ask: Ask, ranked: Ranked) -> Feed {
         reason,
         items,
         stages: ask.trace.then_some(ranked.stages),
+        channels: ask.trace.then_some(ranked.channels),
     }
 }
 

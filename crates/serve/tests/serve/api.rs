@@ -199,6 +199,15 @@ fn measurements_name_routes_events_writes_and_feeds() {
         "millstream_ledger_write_seconds_count",
         "millstream_feed_items_sum",
         "millstream_stranger_feeds_total",
+        r#"millstream_channel_requests_total{channel="hot",status="answered"}"#,
+        r#"millstream_channel_seconds_count{channel="hot"}"#,
+        r#"millstream_channel_candidates_total{channel="hot"}"#,
+        r#"millstream_channel_first_hits_total{channel="hot"}"#,
+        r#"millstream_channel_exposures_total{channel="hot",hits="first"}"#,
+        r#"millstream_channel_exposures_total{channel="hot",hits="only"}"#,
+        r#"millstream_channel_fallbacks_total{channel="hot"}"#,
+        "# TYPE fake_asked_total counter",
+        "fake_items 100",
     ] {
         assert!(text.contains(part), "{part} is not in {text}");
     }

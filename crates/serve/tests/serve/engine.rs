@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use millstream_schema::Record;
-use millstream_serve::answer::{ChannelHit, RuleNote, Stage, StageScore, Trace};
+use millstream_serve::answer::{ChannelHit, ChannelReport, RuleNote, Stage, StageScore, Trace};
+use millstream_serve::engine::Count;
 use millstream_serve::{Ask, Engine, EngineError, Parts, Ranked, Running, Scored, ServeConfig, spawn};
 use millstream_stream::{Limits, Profiles, Stream};
 
@@ -43,7 +44,32 @@ fn trace() -> Trace {
     }
 }
 
+/// What one channel did.
+pub fn report() -> ChannelReport {
+    ChannelReport {
+        channel: "hot".into(),
+        status: "answered".into(),
+        candidates: 50,
+        first_hits: 40,
+        share: 0.8,
+        shown_first: 4,
+        shown_all: 6,
+        shown_only: 3,
+        stands_in_for: vec!["mind".into()],
+        micros: 1200,
+        ..ChannelReport::default()
+    }
+}
+
 impl Engine for Fake {
+    fn counts(&self) -> Vec<Count> {
+        let asked = self.asked.lock().unwrap().len() as u64;
+        vec![
+            Count { name: "fake_asked_total", help: "Feeds asked for.", value: asked },
+            Count { name: "fake_items", help: "Items.", value: 100 },
+        ]
+    }
+
     fn recommend(&self, ask: &Ask) -> Result<Ranked, EngineError> {
         match ask.user.as_str() {
             "panic" => panic!("the engine broke"),
@@ -57,7 +83,8 @@ impl Engine for Fake {
         let fresh = items.iter().filter(|i| !ask.seen.iter().any(|s| **s == ***i));
         let items = fresh.take(ask.n).map(|i| Scored { id: i.clone(), score: 0.5, trace: Some(trace()) });
         let stages = vec![Stage { stage: "recall".into(), entered: 100, left: 50, micros: 12 }];
-        Ok(Ranked { personal: ask.known, reason: None, items: items.collect(), stages })
+        let channels = vec![report()];
+        Ok(Ranked { personal: ask.known, reason: None, items: items.collect(), stages, channels })
     }
 
     fn neighbors(&self, item: &str, n: usize) -> Result<Option<Vec<Scored>>, EngineError> {
