@@ -34,6 +34,11 @@ impl Writer {
         self.bytes.extend(numbers.iter().flat_map(|x| x.to_le_bytes()));
     }
 
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
+        self.u64(bytes.len() as u64);
+        self.bytes.extend_from_slice(bytes);
+    }
+
     pub(crate) fn f32s(&mut self, numbers: &[f32]) {
         self.u64(numbers.len() as u64);
         self.bytes.extend(numbers.iter().flat_map(|x| x.to_le_bytes()));
@@ -135,6 +140,11 @@ impl<'a> Payload<'a> {
 
     pub(crate) fn u64(&mut self) -> Result<u64> {
         Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8]> {
+        let len = usize::try_from(self.u64()?).map_err(|_| self.flaw("a list is cut short"))?;
+        self.take(len)
     }
 
     fn words(&mut self) -> Result<&'a [[u8; 4]]> {

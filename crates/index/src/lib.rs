@@ -1,4 +1,5 @@
-//! Nearest-neighbour indexes over item vectors: exact ([`Flat`]) and graph-walking ([`Hnsw`]).
+//! Nearest-neighbour indexes over item vectors, exact ([`Flat`]) and graph-walking ([`Hnsw`]), and an inverted
+//! index of items by term ([`Inverted`]).
 //!
 //! ```
 //! use millstream_index::{Flat, Index, IndexMut, Metric};
@@ -21,6 +22,7 @@ mod flat;
 mod hit;
 mod hnsw;
 mod index;
+mod inverted;
 mod topk;
 mod vectors;
 
@@ -30,4 +32,5 @@ pub use flat::Flat;
 pub use hit::Hit;
 pub use hnsw::{Candidates, DotScorer, Hnsw, HnswConfig, Scorer, Walk, Walked};
 pub use index::{Index, IndexMut, KeepEach, Metric};
+pub use inverted::Inverted;
 pub use topk::{Top, topk_scores};
