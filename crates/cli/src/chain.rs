@@ -15,7 +15,6 @@ use millstream_models::embeds::item_vectors;
 use millstream_models::recall::item_cf::ItemCfConfig;
 use millstream_models::recall::popularity::Popularity;
 use millstream_models::{Embedder, Scorer};
-use millstream_pipeline::vectors::LiveIndex;
 use millstream_pipeline::{Catalogue, Item, Pipeline, PipelineConfig, Resources};
 use millstream_schema::{ItemRow, Record};
 use millstream_train::BEST;
@@ -73,8 +72,8 @@ pub struct Chain {
     pub vectors: Arc<Vectors>,
 }
 
-/// Item vectors under a lock: searched by requests, changed by new items.
-pub type Vectors = LiveIndex<Box<dyn IndexMut>>;
+/// Item vectors: searched by requests, changed by new items.
+pub type Vectors = Box<dyn IndexMut>;
 
 impl Chain {
     /// Opens a run. Counting models take in the parts named: those that are history at that time.
@@ -136,12 +135,11 @@ fn index(prepared: &Prepared, embedder: &Embedder) -> Result<Vectors, Failure> {
     let items: Vec<ItemRow> = (0..prepared.items.len() as u32).collect();
     let vectors = item_vectors(embedder, &prepared.assembler, &items)?;
     let dim = embedder.dim();
-    let index: Box<dyn IndexMut> = if items.len() < GRAPH_FROM {
+    Ok(if items.len() < GRAPH_FROM {
         Box::new(Flat::build(dim, Metric::InnerProduct, &items, &vectors)?)
     } else {
         Box::new(Hnsw::build(Metric::InnerProduct, HnswConfig::default(), dim, &items, &vectors)?)
-    };
-    Ok(LiveIndex::new(index))
+    })
 }
 
 /// Decayed counts of the positives of these parts, over all and by segment.

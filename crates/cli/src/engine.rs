@@ -166,7 +166,7 @@ impl Engine for ChainEngine {
         let vectors = item_vectors(&*self.chain.embedder, snapshot.assembler(), &rows).map_err(fault)?;
         let dim = self.chain.embedder.dim();
         for (row, vector) in rows.iter().zip(vectors.chunks_exact(dim)) {
-            self.chain.vectors.write().upsert(*row, vector).map_err(fault)?;
+            self.chain.vectors.upsert(*row, vector).map_err(fault)?;
         }
         Ok(())
     }
@@ -176,7 +176,7 @@ impl Engine for ChainEngine {
         let row = catalogue.snapshot().item(id);
         catalogue.remove_item(id).map_err(refuse)?;
         if let Some(row) = row {
-            self.chain.vectors.write().remove(row);
+            self.chain.vectors.remove(row);
         }
         Ok(())
     }

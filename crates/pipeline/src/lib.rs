@@ -54,7 +54,7 @@ pub use rule::{Entry, RULES, Rule, RuleCall, RuleDef};
 pub use score::CandidateScorer;
 pub use similar::Similar;
 pub use trace::{Feed, FeedItem, ItemTrace, Trace};
-pub use vectors::{DenseVectors, ItemVectors, LiveIndex, VectorSearch};
+pub use vectors::{DenseVectors, ItemVectors, VectorSearch};
 
 #[cfg(test)]
 mod tests;
