@@ -19,7 +19,7 @@ use millstream_models::{Embedder, Scorer};
 use millstream_pipeline::channels::hot;
 use millstream_pipeline::near_line::BestKept;
 use millstream_pipeline::queries::Embedded;
-use millstream_pipeline::vectors::{LiveIndex, Retrieval};
+use millstream_pipeline::vectors::Retrieval;
 use millstream_pipeline::{Catalogue, Item, Pipeline, PipelineConfig, Request, Resources, Takers};
 use millstream_schema::{ItemRow, Record};
 use millstream_train::BEST;
@@ -95,8 +95,8 @@ pub struct Retriever {
 /// The name of the retriever that every run has.
 const TWO_TOWER: &str = "two_tower";
 
-/// Item vectors under a lock: searched by requests, changed by new items.
-pub type Vectors = LiveIndex<Box<dyn IndexMut>>;
+/// Item vectors: searched by requests, changed by new items.
+pub type Vectors = Box<dyn IndexMut>;
 
 impl Chain {
     /// Opens a run. Counting models take in the parts named: those that are history at that time.
@@ -231,12 +231,11 @@ fn index(prepared: &Prepared, embedder: &Embedder) -> Result<Vectors, Failure> {
     let items: Vec<ItemRow> = (0..prepared.items.len() as u32).collect();
     let vectors = item_vectors(embedder, &prepared.assembler, &items)?;
     let dim = embedder.dim();
-    let index: Box<dyn IndexMut> = if items.len() < GRAPH_FROM {
+    Ok(if items.len() < GRAPH_FROM {
         Box::new(Flat::build(dim, Metric::InnerProduct, &items, &vectors)?)
     } else {
         Box::new(Hnsw::build(Metric::InnerProduct, HnswConfig::default(), dim, &items, &vectors)?)
-    };
-    Ok(LiveIndex::new(index))
+    })
 }
 
 /// Decayed counts of the positives of these parts, over all and by segment.

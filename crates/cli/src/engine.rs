@@ -165,7 +165,7 @@ impl Engine for ChainEngine {
             let vectors = item_vectors(&*retriever.embedder, snapshot.assembler(), &rows).map_err(fault)?;
             let dim = retriever.embedder.dim();
             for (row, vector) in rows.iter().zip(vectors.chunks_exact(dim)) {
-                retriever.vectors.write().upsert(*row, vector).map_err(fault)?;
+                retriever.vectors.upsert(*row, vector).map_err(fault)?;
             }
         }
         Ok(())
@@ -177,7 +177,7 @@ impl Engine for ChainEngine {
         catalogue.remove_item(id).map_err(refuse)?;
         if let Some(row) = row {
             for retriever in &self.chain.retrievers {
-                retriever.vectors.write().remove(row);
+                retriever.vectors.remove(row);
             }
         }
         Ok(())

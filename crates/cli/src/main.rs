@@ -74,6 +74,9 @@ enum Command {
     /// What features are worth: by themselves, to a model, and in the company of others.
     #[command(subcommand)]
     Features(commands::features::Command),
+    /// Nearest-neighbour indexes: how fast they are for how good an answer.
+    #[command(subcommand)]
+    Index(commands::index::Command),
     /// Serve a run's models over HTTP.
     Serve(commands::serve::Options),
     /// What recall finds and misses, by channel.
@@ -111,6 +114,7 @@ fn main() -> ExitCode {
         Command::Eval(options) => commands::eval::run(options, global),
         Command::Report(options) => commands::report::run(options, global),
         Command::Features(command) => commands::features::run(command, global),
+        Command::Index(command) => commands::index::run(command, global),
         Command::Serve(options) => commands::serve::run(options, global),
         Command::Recall(command) => commands::recall::run(command, global),
         Command::Recipe(command) => commands::recipe::run(command, global),

@@ -16,6 +16,22 @@ pub enum Error {
         /// What was found wrong.
         what: String,
     },
+    /// The file does not hold vectors as expected.
+    #[error("{} cannot be read as vectors: {what}", path.display())]
+    Vectors {
+        /// The file.
+        path: PathBuf,
+        /// What was found wrong.
+        what: String,
+    },
+    /// There is no memory for the rows asked for.
+    #[error("no memory for an index of {rows} rows: {source}")]
+    Memory {
+        /// Rows to be held.
+        rows: usize,
+        /// The system's answer.
+        source: io::Error,
+    },
     /// The operating system refused.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {

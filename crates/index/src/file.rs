@@ -4,15 +4,21 @@
 //! magic [u8; 8], version u32, payload length u64, xxh3 of the payload u64, payload
 //! ```
 //! All numbers are little-endian; a list is its length as u64 and its elements.
+#![allow(unsafe_code)]
 
 use crate::error::{Error, Result};
+use memmap2::{MmapMut, MmapOptions};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-const HEADER_LEN: usize = 28;
+pub(crate) const HEADER_LEN: usize = 28;
+
+/// Sections of a file that may be mapped begin at multiples of this.
+pub(crate) const SECTION_ALIGN: usize = 64;
 
 /// Collects a payload.
 #[derive(Default)]
@@ -34,6 +40,11 @@ impl Writer {
         self.bytes.extend(numbers.iter().flat_map(|x| x.to_le_bytes()));
     }
 
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
+        self.u64(bytes.len() as u64);
+        self.bytes.extend_from_slice(bytes);
+    }
+
     pub(crate) fn f32s(&mut self, numbers: &[f32]) {
         self.u64(numbers.len() as u64);
         self.bytes.extend(numbers.iter().flat_map(|x| x.to_le_bytes()));
@@ -41,35 +52,48 @@ impl Writer {
 
     /// Puts the payload into a file that appears at `path` only when it is complete and on disk.
     pub(crate) fn save(self, path: &Path, magic: [u8; 8], version: u32) -> Result<()> {
-        static SERIAL: AtomicU64 = AtomicU64::new(0);
-        let name = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .ok_or_else(|| Error::Input(format!("`{}` does not name a file", path.display())))?;
-        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        let temp = path.with_file_name(format!(".{name}.{}-{serial}.tmp", std::process::id()));
-        let outcome = self
-            .write(&temp, magic, version)
-            .and_then(|()| fs::rename(&temp, path))
-            .and_then(|()| sync_folder(path));
-        if outcome.is_err() {
-            let _ = fs::remove_file(&temp);
-        }
-        outcome.map_err(|e| Error::io(path, "write", e))
+        save(path, magic, version, &[&self.bytes])
     }
 
-    fn write(&self, temp: &Path, magic: [u8; 8], version: u32) -> io::Result<()> {
-        let mut file = File::create(temp)?;
-        file.write_all(&magic)?;
-        file.write_all(&version.to_le_bytes())?;
-        file.write_all(&(self.bytes.len() as u64).to_le_bytes())?;
-        file.write_all(&xxh3_64(&self.bytes).to_le_bytes())?;
-        file.write_all(&self.bytes)?;
-        file.sync_all()
+    /// The payload so far, filled up with zeros to where a section of the file begins.
+    pub(crate) fn aligned(mut self) -> Vec<u8> {
+        self.bytes.resize((HEADER_LEN + self.bytes.len()).next_multiple_of(SECTION_ALIGN) - HEADER_LEN, 0);
+        self.bytes
     }
 }
 
-fn sync_folder(path: &Path) -> io::Result<()> {
+/// Puts a payload, in pieces, into a file that appears at `path` only when it is complete and on disk.
+pub(crate) fn save(path: &Path, magic: [u8; 8], version: u32, payload: &[&[u8]]) -> Result<()> {
+    static SERIAL: AtomicU64 = AtomicU64::new(0);
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .ok_or_else(|| Error::Input(format!("`{}` does not name a file", path.display())))?;
+    let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+    let temp = path.with_file_name(format!(".{name}.{}-{serial}.tmp", std::process::id()));
+    let outcome = write(&temp, magic, version, payload)
+        .and_then(|()| fs::rename(&temp, path))
+        .and_then(|()| sync_folder(path));
+    if outcome.is_err() {
+        let _ = fs::remove_file(&temp);
+    }
+    outcome.map_err(|e| Error::io(path, "write", e))
+}
+
+fn write(temp: &Path, magic: [u8; 8], version: u32, payload: &[&[u8]]) -> io::Result<()> {
+    let mut sum = Xxh3::new();
+    payload.iter().for_each(|piece| sum.update(piece));
+    let len: usize = payload.iter().map(|piece| piece.len()).sum();
+    let mut file = File::create(temp)?;
+    file.write_all(&magic)?;
+    file.write_all(&version.to_le_bytes())?;
+    file.write_all(&(len as u64).to_le_bytes())?;
+    file.write_all(&sum.digest().to_le_bytes())?;
+    payload.iter().try_for_each(|piece| file.write_all(piece))?;
+    file.sync_all()
+}
+
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -77,9 +101,28 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
-/// Reads a file whole; the size in its header is only compared, never reserved.
+/// Reads a file whole and gives its payload; the size in its header is only compared, never reserved.
 pub(crate) fn read(path: &Path, magic: [u8; 8], newest: u32) -> Result<Vec<u8>> {
     let mut bytes = fs::read(path).map_err(|e| Error::io(path, "open", e))?;
+    check(path, &bytes, magic, newest)?;
+    bytes.drain(..HEADER_LEN);
+    Ok(bytes)
+}
+
+/// A private view of a file, whose pages are copied when they are written to, and its format version.
+pub(crate) fn map(path: &Path, magic: [u8; 8], newest: u32) -> Result<(Arc<MmapMut>, u32)> {
+    let file = File::open(path).map_err(|e| Error::io(path, "open", e))?;
+    if file.metadata().is_ok_and(|found| found.len() == 0) {
+        return Err(Error::corrupt(path, "it is empty"));
+    }
+    // SAFETY: files of this crate are replaced by renaming, never written to in place.
+    let map = unsafe { MmapOptions::new().map_copy(&file) }.map_err(|e| Error::io(path, "map", e))?;
+    let version = check(path, &map, magic, newest)?;
+    Ok((Arc::new(map), version))
+}
+
+/// Compares a file's header with its payload; gives its version.
+fn check(path: &Path, bytes: &[u8], magic: [u8; 8], newest: u32) -> Result<u32> {
     let shown = bytes.len().min(magic.len());
     if bytes[..shown] != magic[..shown] {
         let (wanted, found) = (magic.escape_ascii(), bytes[..shown].escape_ascii());
@@ -101,8 +144,7 @@ pub(crate) fn read(path: &Path, magic: [u8; 8], newest: u32) -> Result<Vec<u8>> 
     if xxh3_64(payload) != checksum {
         return Err(Error::corrupt(path, "its checksum does not match"));
     }
-    bytes.drain(..HEADER_LEN);
-    Ok(bytes)
+    Ok(version)
 }
 
 /// Takes a payload apart; no number in it is believed beyond the bytes that are there.
@@ -135,6 +177,11 @@ impl<'a> Payload<'a> {
 
     pub(crate) fn u64(&mut self) -> Result<u64> {
         Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8]> {
+        let len = usize::try_from(self.u64()?).map_err(|_| self.flaw("a list is cut short"))?;
+        self.take(len)
     }
 
     fn words(&mut self) -> Result<&'a [[u8; 4]]> {

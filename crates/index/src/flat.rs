@@ -1,16 +1,19 @@
 //! Exact search: every item is scored.
 #![allow(unsafe_code)]
 
-use crate::dot::dot;
+use crate::distance::dot;
 use crate::error::{Error, Result};
 use crate::file::{self, Payload, Writer};
 use crate::hit::Hit;
 use crate::index::{Index, IndexMut, KeepEach, Metric, prepare_batch};
+use crate::rows::check_dim;
 use crate::topk::Top;
 use crate::vectors::Vectors;
 use millstream_schema::ItemRow;
 use rayon::prelude::*;
+use std::collections::HashMap;
 use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 const MAGIC: [u8; 8] = *b"MILLFLAT";
 const VERSION: u32 = 1;
@@ -23,9 +26,24 @@ const BLOCK_QUERIES: usize = 32;
 
 /// An exact index. Batches are scored tile by tile as a matrix product, single queries by inner
 /// products; the two may differ in the last bits of a score.
-#[derive(Debug, Clone)]
+///
+/// Searches and changes may go on side by side: a search sees the items as they were when it began, and a change
+/// copies the tiles that it touches while a search holds them.
+#[derive(Debug)]
 pub struct Flat {
-    vectors: Vectors,
+    dim: usize,
+    metric: Metric,
+    /// All full but the last. Whoever changes them holds `rows` for writing.
+    tiles: RwLock<Arc<Vec<Arc<Tile>>>>,
+    /// Rows of items, counted through all tiles.
+    rows: RwLock<HashMap<ItemRow, u32>>,
+}
+
+/// Some vectors, `[items, D]`, and whose they are.
+#[derive(Debug, Clone, Default)]
+struct Tile {
+    floats: Vec<f32>,
+    items: Vec<ItemRow>,
 }
 
 impl Flat {
@@ -34,7 +52,9 @@ impl Flat {
     /// # Errors
     /// [`Error::Input`] when `dim` is 0 or above 65,536.
     pub fn new(dim: usize, metric: Metric) -> Result<Self> {
-        Ok(Self { vectors: Vectors::new(dim, metric)? })
+        check_dim(dim)?;
+        let (tiles, rows) = Default::default();
+        Ok(Self { dim, metric, tiles, rows })
     }
 
     /// An index over `items` with `vectors`, `[items.len(), D]`; of an item named twice the last counts.
@@ -42,9 +62,8 @@ impl Flat {
     /// # Errors
     /// [`Error::Input`] when the lengths do not match or a number is not finite.
     pub fn build(dim: usize, metric: Metric, items: &[ItemRow], vectors: &[f32]) -> Result<Self> {
-        let mut index = Self::new(dim, metric)?;
+        let index = Self::new(dim, metric)?;
         check_lengths(dim, items, vectors)?;
-        index.vectors.floats.reserve_exact(vectors.len());
         for (&item, vector) in items.iter().zip(vectors.chunks_exact(dim)) {
             index.upsert(item, vector)?;
         }
@@ -56,8 +75,11 @@ impl Flat {
     /// # Errors
     /// [`Error::Io`] when the disk refuses.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let tiles = self.tiles();
+        let floats = tiles.iter().flat_map(|tile| &tile.floats).copied().collect();
+        let items = tiles.iter().flat_map(|tile| &tile.items).copied().collect();
         let mut out = Writer::default();
-        self.vectors.write(&mut out);
+        Vectors { dim: self.dim, metric: self.metric, floats, items }.write(&mut out);
         out.save(path.as_ref(), MAGIC, VERSION)
     }
 
@@ -69,23 +91,75 @@ impl Flat {
         let path = path.as_ref();
         let bytes = file::read(path, MAGIC, VERSION)?;
         let mut from = Payload { bytes: &bytes, path };
-        let vectors = Vectors::read(&mut from)?;
+        let Vectors { dim, metric, floats, items } = Vectors::read(&mut from)?;
         from.end()?;
-        if vectors.rows.len() != vectors.items.len() {
+        let index = Self::new(dim, metric)?;
+        for (&item, vector) in items.iter().zip(floats.chunks_exact(dim)) {
+            index.put(item, vector);
+        }
+        if index.len() != items.len() {
             return Err(from.flaw("an item is there twice"));
         }
-        Ok(Self { vectors })
+        Ok(index)
+    }
+
+    /// The tiles as they are now.
+    fn tiles(&self) -> Arc<Vec<Arc<Tile>>> {
+        self.tiles.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The tiles to change; a search that holds them keeps what it has.
+    fn change(&self, change: impl FnOnce(&mut Vec<Arc<Tile>>)) {
+        change(Arc::make_mut(&mut self.tiles.write().unwrap_or_else(PoisonError::into_inner)));
+    }
+
+    fn rows_mut(&self) -> RwLockWriteGuard<'_, HashMap<ItemRow, u32>> {
+        self.rows.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tile and place in it of a row.
+    fn place(&self, row: u32) -> (usize, usize) {
+        let (row, tile_rows) = (row as usize, self.tile_rows());
+        (row / tile_rows, row % tile_rows)
+    }
+
+    fn tile_rows(&self) -> usize {
+        (TILE_FLOATS / self.dim).clamp(16, 4096)
+    }
+
+    /// Puts a vector that was checked and prepared.
+    fn put(&self, item: ItemRow, vector: &[f32]) {
+        let mut rows = self.rows_mut();
+        let next = rows.len() as u32;
+        let row = *rows.entry(item).or_insert(next);
+        let (tile, at) = self.place(row);
+        self.change(|tiles| {
+            if tile == tiles.len() {
+                tiles.push(Arc::default());
+            }
+            let tile = Arc::make_mut(&mut tiles[tile]);
+            if row == next {
+                tile.floats.extend_from_slice(vector);
+                tile.items.push(item);
+            } else {
+                tile.floats[at * self.dim..][..self.dim].copy_from_slice(vector);
+            }
+        });
     }
 
     /// The best of a few queries, `[queries, D]`, of which the first is number `first`.
-    fn search_block(&self, first: usize, queries: &[f32], k: usize, keep: KeepEach<'_>) -> Vec<Vec<Hit>> {
-        let Vectors { dim, floats, items, .. } = &self.vectors;
-        let tile_rows = (TILE_FLOATS / dim).clamp(16, 4096);
-        let mut tops = vec![Top::new(k.min(items.len())); queries.len() / dim];
-        let mut scores = vec![0.0; tops.len() * tile_rows];
-        for (tile, items) in floats.chunks(tile_rows * dim).zip(items.chunks(tile_rows)) {
+    fn search_block(
+        &self,
+        tiles: &[Arc<Tile>],
+        first: usize,
+        queries: &[f32],
+        (k, keep): (usize, KeepEach<'_>),
+    ) -> Vec<Vec<Hit>> {
+        let mut tops = vec![Top::new(k); queries.len() / self.dim];
+        let mut scores = vec![0.0; tops.len() * self.tile_rows()];
+        for Tile { floats, items } in tiles.iter().map(|tile| &**tile).filter(|tile| !tile.items.is_empty()) {
             let scores = &mut scores[..tops.len() * items.len()];
-            multiply(queries, tile, *dim, scores);
+            multiply(queries, floats, self.dim, scores);
             let rows = scores.chunks_exact(items.len());
             for ((top, scores), query) in tops.iter_mut().zip(rows).zip(first..) {
                 top.offer_all(scores, |at| items[at], |item| keep(query, item));
@@ -136,81 +210,83 @@ fn multiply(queries: &[f32], tile: &[f32], dim: usize, out: &mut [f32]) {
     }
 }
 
-/// The exact answer by one pass over all rows; shared with the graph's fallback.
-pub(crate) fn scan(
-    vectors: &Vectors,
-    query: &[f32],
-    k: usize,
-    keep: impl Fn(u32, ItemRow) -> bool,
-) -> Vec<Hit> {
-    let mut top = Top::new(k.min(vectors.items.len()));
-    for ((vector, &item), row) in vectors.floats.chunks_exact(vectors.dim).zip(&vectors.items).zip(0..) {
-        let score = dot(query, vector);
-        if top.wants(item, score) && keep(row, item) {
-            top.offer(item, score);
-        }
-    }
-    top.finish()
-}
-
 impl Index for Flat {
     fn dim(&self) -> usize {
-        self.vectors.dim
+        self.dim
     }
 
     fn len(&self) -> usize {
-        self.vectors.items.len()
+        self.rows.read().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     fn metric(&self) -> Metric {
-        self.vectors.metric
+        self.metric
     }
 
-    fn vector(&self, item: ItemRow) -> Option<&[f32]> {
-        self.vectors.of(item)
+    fn copy_vector(&self, item: ItemRow, out: &mut [f32]) -> bool {
+        let rows = self.rows.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(&row) = rows.get(&item).filter(|_| out.len() == self.dim) else { return false };
+        let (tile, at) = self.place(row);
+        out.copy_from_slice(&self.tiles()[tile].floats[at * self.dim..][..self.dim]);
+        true
     }
 
     fn search(&self, query: &[f32], k: usize, keep: &dyn Fn(ItemRow) -> bool) -> Result<Vec<Hit>> {
-        let query = self.vectors.prepare("the query", query)?;
-        Ok(scan(&self.vectors, &query, k, |_, item| keep(item)))
+        let query = self.metric.prepare("the query", query, self.dim)?;
+        let mut top = Top::new(k);
+        for tile in self.tiles().iter() {
+            for (vector, &item) in tile.floats.chunks_exact(self.dim).zip(&tile.items) {
+                let score = dot(&query, vector);
+                if top.wants(item, score) && keep(item) {
+                    top.offer(item, score);
+                }
+            }
+        }
+        Ok(top.finish())
     }
 
     fn search_batch(&self, queries: &[f32], k: usize, keep: KeepEach<'_>) -> Result<Vec<Vec<Hit>>> {
-        let dim = self.vectors.dim;
-        let queries = prepare_batch(self.vectors.metric, queries, dim)?;
-        let count = queries.len() / dim;
+        let queries = prepare_batch(self.metric, queries, self.dim)?;
+        let (tiles, k) = (self.tiles(), k.min(self.len()));
+        let count = queries.len() / self.dim;
         let block = count.div_ceil(rayon::current_num_threads()).clamp(1, BLOCK_QUERIES);
         let blocks: Vec<Vec<Vec<Hit>>> = queries
-            .par_chunks(block * dim)
+            .par_chunks(block * self.dim)
             .enumerate()
-            .map(|(at, queries)| self.search_block(at * block, queries, k, keep))
+            .map(|(at, queries)| self.search_block(&tiles, at * block, queries, (k, keep)))
             .collect();
         Ok(blocks.into_iter().flatten().collect())
     }
 }
 
 impl IndexMut for Flat {
-    fn upsert(&mut self, item: ItemRow, vector: &[f32]) -> Result<()> {
-        let vector = self.vectors.prepare(&format!("the vector of item {item}"), vector)?;
-        match self.vectors.rows.get(&item) {
-            Some(&row) => self.vectors.set(row, item, &vector),
-            None => {
-                self.vectors.push(item, &vector);
-            }
-        }
+    fn upsert(&self, item: ItemRow, vector: &[f32]) -> Result<()> {
+        let vector = self.metric.prepare(&format!("the vector of item {item}"), vector, self.dim)?;
+        self.put(item, &vector);
         Ok(())
     }
 
     /// The last row takes the place of the one removed.
-    fn remove(&mut self, item: ItemRow) -> bool {
-        let Vectors { dim, floats, items, rows, .. } = &mut self.vectors;
+    fn remove(&self, item: ItemRow) -> bool {
+        let mut rows = self.rows_mut();
         let Some(row) = rows.remove(&item) else { return false };
-        let (row, last) = (row as usize, items.len() - 1);
-        floats.copy_within(last * *dim.., row * *dim);
-        floats.truncate(last * *dim);
-        items.swap_remove(row);
-        if row < last {
-            rows.insert(items[row], row as u32);
+        let (tile, at) = self.place(row);
+        let mut moved = item;
+        self.change(|tiles| {
+            let Some(last) = tiles.last_mut().map(Arc::make_mut) else { return };
+            let vector = last.floats.split_off(last.floats.len() - self.dim);
+            moved = last.items.pop().unwrap_or(item);
+            if last.items.is_empty() {
+                tiles.pop();
+            }
+            if moved != item {
+                let tile = Arc::make_mut(&mut tiles[tile]);
+                tile.floats[at * self.dim..][..self.dim].copy_from_slice(&vector);
+                tile.items[at] = moved;
+            }
+        });
+        if moved != item {
+            rows.insert(moved, row);
         }
         true
     }

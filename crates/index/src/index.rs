@@ -62,8 +62,16 @@ pub trait Index: Send + Sync {
     /// What scores mean.
     fn metric(&self) -> Metric;
 
-    /// The stored vector of an item; of unit length under [`Metric::Cosine`].
-    fn vector(&self, item: ItemRow) -> Option<&[f32]>;
+    /// Writes the stored vector of an item to `out`, `[D]`; of unit length under [`Metric::Cosine`], and as
+    /// precise as it is stored. `false`, and nothing written, when the item is not held or `out` has another
+    /// length.
+    fn copy_vector(&self, item: ItemRow, out: &mut [f32]) -> bool;
+
+    /// A copy of the stored vector of an item.
+    fn vector(&self, item: ItemRow) -> Option<Vec<f32>> {
+        let mut vector = vec![0.0; self.dim()];
+        self.copy_vector(item, &mut vector).then_some(vector)
+    }
 
     /// At most `k` items that `keep` accepts, best first, ties by id; fewer only when fewer are
     /// accepted. `keep` applies during the search.
@@ -79,20 +87,23 @@ pub trait Index: Send + Sync {
     fn search_batch(&self, queries: &[f32], k: usize, keep: KeepEach<'_>) -> Result<Vec<Vec<Hit>>>;
 }
 
-/// An index that can change.
+/// An index that can change while it is searched, from any thread.
+///
+/// A search that starts after a change returned sees it: a removed item is not found any more, and one that was
+/// put can be. A search that runs meanwhile may see the index as before or as after.
 pub trait IndexMut: Index {
     /// Puts an item's vector, replacing the one it had.
     ///
     /// # Errors
-    /// [`Error::Input`] when the vector has another length or holds NaN or infinity; nothing has
-    /// changed then.
-    fn upsert(&mut self, item: ItemRow, vector: &[f32]) -> Result<()>;
+    /// [`Error::Input`] when the vector has another length or holds NaN or infinity, [`Error::Memory`] when there
+    /// is no memory; nothing has changed then.
+    fn upsert(&self, item: ItemRow, vector: &[f32]) -> Result<()>;
 
     /// Takes an item out; `false` when it was not there.
-    fn remove(&mut self, item: ItemRow) -> bool;
+    fn remove(&self, item: ItemRow) -> bool;
 }
 
-impl Index for Box<dyn IndexMut> {
+impl<I: Index + ?Sized> Index for Box<I> {
     fn dim(&self) -> usize {
         (**self).dim()
     }
@@ -105,8 +116,8 @@ impl Index for Box<dyn IndexMut> {
         (**self).metric()
     }
 
-    fn vector(&self, item: ItemRow) -> Option<&[f32]> {
-        (**self).vector(item)
+    fn copy_vector(&self, item: ItemRow, out: &mut [f32]) -> bool {
+        (**self).copy_vector(item, out)
     }
 
     fn search(&self, query: &[f32], k: usize, keep: &dyn Fn(ItemRow) -> bool) -> Result<Vec<Hit>> {
@@ -115,6 +126,16 @@ impl Index for Box<dyn IndexMut> {
 
     fn search_batch(&self, queries: &[f32], k: usize, keep: KeepEach<'_>) -> Result<Vec<Vec<Hit>>> {
         (**self).search_batch(queries, k, keep)
+    }
+}
+
+impl<I: IndexMut + ?Sized> IndexMut for Box<I> {
+    fn upsert(&self, item: ItemRow, vector: &[f32]) -> Result<()> {
+        (**self).upsert(item, vector)
+    }
+
+    fn remove(&self, item: ItemRow) -> bool {
+        (**self).remove(item)
     }
 }
 

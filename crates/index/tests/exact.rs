@@ -90,7 +90,7 @@ fn batches_over_several_tiles_equal_single_searches_and_brute_force() {
 
 #[test]
 fn cosine_ignores_length_and_gives_the_zero_vector_nothing() {
-    let mut index = Flat::new(2, Metric::Cosine).unwrap();
+    let index = Flat::new(2, Metric::Cosine).unwrap();
     for (item, vector) in [(1, [5.0, 0.0]), (2, [0.1, 0.1]), (3, [0.0, 0.0])] {
         index.upsert(item, &vector).unwrap();
     }
@@ -101,18 +101,18 @@ fn cosine_ignores_length_and_gives_the_zero_vector_nothing() {
 
 #[test]
 fn items_can_be_replaced_and_removed() {
-    let mut index = Flat::build(1, Metric::InnerProduct, &[5, 6, 7], &[1.0, 2.0, 3.0]).unwrap();
+    let index = Flat::build(1, Metric::InnerProduct, &[5, 6, 7], &[1.0, 2.0, 3.0]).unwrap();
     index.upsert(5, &[9.0]).unwrap();
     assert!(index.remove(6) && !index.remove(6) && index.remove(7));
     index.upsert(8, &[4.0]).unwrap();
     assert_eq!(ids(&index.search(&[1.0], 9, &|_| true).unwrap()), [5, 8]);
-    assert_eq!((index.len(), index.vector(8), index.vector(7)), (2, Some(&[4.0][..]), None));
+    assert_eq!((index.len(), index.vector(8), index.vector(7)), (2, Some(vec![4.0]), None));
     assert!(index.search(&[1.0], 0, &|_| true).unwrap().is_empty());
 }
 
 #[test]
 fn bad_vectors_are_refused_with_one_sentence() {
-    let mut index = Flat::new(2, Metric::InnerProduct).unwrap();
+    let index = Flat::new(2, Metric::InnerProduct).unwrap();
     let say = |e: millstream_index::Error| e.to_string();
     assert_eq!(
         say(index.upsert(4, &[1.0]).unwrap_err()),

@@ -11,7 +11,7 @@ fn vectors(rows: usize) -> Vec<f32> {
 
 fn graph(rows: usize) -> Hnsw {
     let items: Vec<u32> = (0..rows as u32).collect();
-    let config = HnswConfig { m: 4, ef_construction: 20, ef_search: 12, seed: 5 };
+    let config = HnswConfig { m: 4, ef_construction: 20, ef_search: 12, seed: 5, ..HnswConfig::default() };
     Hnsw::build(Metric::InnerProduct, config, 8, &items, &vectors(rows)).unwrap()
 }
 
@@ -19,10 +19,10 @@ fn graph(rows: usize) -> Hnsw {
 fn a_reopened_graph_answers_and_changes_like_the_saved_one() {
     let dir = tempfile::tempdir().unwrap();
     let [path, path2] = ["index.mill", "other.mill"].map(|name| dir.path().join(name));
-    let mut first = graph(600);
+    let first = graph(600);
     (0..100).for_each(|item| assert!(first.remove(item * 5)));
     first.save(&path).unwrap();
-    let mut again = Hnsw::open(&path).unwrap();
+    let again = Hnsw::open(&path).unwrap();
     for round in 0..2 {
         assert_eq!(first.len(), again.len());
         let [a, b] = [&first, &again].map(|i| i.search_batch(&vectors(50), 7, &|_, _| true));
@@ -83,11 +83,11 @@ fn damage(path: &Path, open: &dyn Fn() -> Result<(), millstream_index::Error>) {
 fn damaged_files_are_refused_and_never_searched() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("small.mill");
-    let mut index = graph(8);
+    let index = graph(8);
     index.remove(3);
     index.save(&path).unwrap();
     damage(&path, &|| {
-        let mut index = Hnsw::open(&path)?;
+        let index = Hnsw::open(&path)?;
         let query = vec![0.5; index.dim()];
         index.search(&query, 3, &|_| true)?;
         index.upsert(3, &query)?;

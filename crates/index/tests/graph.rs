@@ -92,7 +92,7 @@ fn filters_apply_during_the_search_and_pages_stay_full() {
 
 #[test]
 fn removed_items_never_come_back_and_the_rest_is_still_found() {
-    let (mut graph, mut flat, queries) = both(Metric::InnerProduct);
+    let (graph, flat, queries) = both(Metric::InnerProduct);
     let (_, fresh, _) = world(15_000, 0);
     for step in 0..2500u32 {
         let gone = (step * 4 + 1) % 10_000;
@@ -117,8 +117,8 @@ fn removed_items_never_come_back_and_the_rest_is_still_found() {
 #[test]
 fn an_index_can_be_emptied_and_filled_again() {
     let (items, vectors, _) = world(300, 0);
-    let config = HnswConfig { m: 8, ef_construction: 64, ef_search: 32, seed: 3 };
-    let mut graph = Hnsw::build(Metric::Cosine, config, DIM, &items, &vectors).unwrap();
+    let config = HnswConfig { m: 8, ef_construction: 64, ef_search: 32, seed: 3, ..HnswConfig::default() };
+    let graph = Hnsw::build(Metric::Cosine, config, DIM, &items, &vectors).unwrap();
     for round in 0..3 {
         items.iter().for_each(|&item| assert!(graph.remove(item), "{round}"));
         assert!(graph.is_empty() && graph.search(&vectors[..DIM], 5, &|_| true).unwrap().is_empty());

@@ -1,6 +1,6 @@
 //! Item vectors, as far as the pipeline needs to know them.
 
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::Arc;
 
 use millstream_index::Index;
 use millstream_models::recall::item_cf::ItemCf;
@@ -154,55 +154,7 @@ impl<I: Index> ItemVectors for I {
     }
 
     fn copy(&self, item: ItemRow, out: &mut [f32]) -> bool {
-        match Index::vector(self, item) {
-            Some(vector) if vector.len() == out.len() => {
-                out.copy_from_slice(vector);
-                true
-            }
-            _ => false,
-        }
-    }
-}
-
-/// An index that items are added to and taken out of while it is searched.
-#[derive(Debug, Default)]
-pub struct LiveIndex<I>(RwLock<I>);
-
-impl<I: Index> LiveIndex<I> {
-    /// Takes the index over.
-    pub fn new(index: I) -> Self {
-        Self(RwLock::new(index))
-    }
-
-    /// For reading.
-    pub fn read(&self) -> RwLockReadGuard<'_, I> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// For changing; searches wait meanwhile.
-    pub fn write(&self) -> RwLockWriteGuard<'_, I> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<I: Index> VectorSearch for LiveIndex<I> {
-    fn search(
-        &self,
-        query: &[f32],
-        k: usize,
-        keep: &dyn Fn(ItemRow) -> bool,
-    ) -> Result<Vec<(ItemRow, f32)>, Error> {
-        VectorSearch::search(&*self.read(), query, k, keep)
-    }
-}
-
-impl<I: Index> ItemVectors for LiveIndex<I> {
-    fn dim(&self) -> usize {
-        Index::dim(&*self.read())
-    }
-
-    fn copy(&self, item: ItemRow, out: &mut [f32]) -> bool {
-        self.read().copy(item, out)
+        Index::copy_vector(self, item, out)
     }
 }
 
@@ -213,12 +165,11 @@ mod tests {
 
     #[test]
     fn an_index_serves_and_changes_behind_a_shared_handle() {
-        let mut flat = Flat::new(2, Metric::InnerProduct).unwrap();
-        flat.upsert(4, &[1.0, 0.0]).unwrap();
-        let live = LiveIndex::new(flat);
+        let live: Box<dyn IndexMut> = Box::new(Flat::new(2, Metric::InnerProduct).unwrap());
+        live.upsert(4, &[1.0, 0.0]).unwrap();
         let shared: &dyn VectorSearch = &live;
         assert_eq!(shared.search(&[2.0, 1.0], 3, &|_| true).unwrap(), [(4, 2.0)]);
-        live.write().upsert(9, &[1.0, 1.0]).unwrap();
+        live.upsert(9, &[1.0, 1.0]).unwrap();
         assert_eq!(shared.search(&[2.0, 1.0], 3, &|_| true).unwrap(), [(9, 3.0), (4, 2.0)]);
         assert_eq!(shared.search(&[2.0, 1.0], 3, &|i| i != 9).unwrap(), [(4, 2.0)]);
         assert!(shared.search(&[1.0], 3, &|_| true).is_err());

@@ -3,6 +3,7 @@
 pub mod data;
 pub mod eval;
 pub mod features;
+pub mod index;
 pub mod quickstart;
 pub mod recall;
 pub mod recipe;

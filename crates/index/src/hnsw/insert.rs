@@ -1,114 +1,241 @@
-use super::Hnsw;
-use super::walk::{Likeness, Route, Scratch};
-use crate::dot::dot;
+//! Linking: batches of new nodes look for their neighbours in the graph as it was before the batch, all at
+//! once; then links are set. What comes out does not depend on the number of threads.
+
+use super::HnswConfig;
+use super::arena::Arena;
+use super::beam::{Pool, Scratch};
+use super::lift::Lift;
+use super::walk::{Lifted, Near, Route, descend, walk};
 use crate::hit::{id_of, rank, score_of};
+use rayon::prelude::*;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-impl Hnsw {
-    fn likeness(&self, a: u32, b: u32) -> f32 {
-        let inner = dot(self.vectors.row(a), self.vectors.row(b));
-        inner + self.lift.of(a) * self.lift.of(b)
-    }
+/// New nodes that look for neighbours together at most.
+const BATCH: usize = 256;
 
-    /// Links a node, which must be alive and without links (Malkov and Yashunin 2018, algorithm 1).
-    pub(super) fn link(&mut self, node: u32, scratch: &mut Scratch) {
-        let Some(entry) = self.graph.entry else {
-            self.graph.entry = Some(node);
-            return;
+/// A batch is at most one in this many of the nodes there are: what is not linked yet cannot be walked through.
+const BATCH_SHARE: usize = 32;
+
+/// How many new nodes may be linked together in a graph of so many.
+pub(super) fn batch_len(nodes: usize) -> usize {
+    (nodes / BATCH_SHARE).clamp(1, BATCH)
+}
+
+/// What linking works on; there is one writer.
+pub(super) struct Linker<'a> {
+    pub(super) config: &'a HnswConfig,
+    pub(super) arena: &'a Arena,
+    pub(super) lift: &'a Lift,
+    /// How many links of living or new nodes lead to a node on the ground.
+    pub(super) incoming: &'a [AtomicU32],
+    pub(super) pool: &'a Pool,
+}
+
+/// A link that a chosen neighbour shall get back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Back {
+    level: u8,
+    from: u32,
+    to: u32,
+}
+
+impl Linker<'_> {
+    /// Links new nodes, which readers do not know of yet (Malkov and Yashunin 2018, algorithm 1). `but` are nodes
+    /// that are about to go: nothing is linked to them.
+    pub(super) fn link(&self, nodes: &[u32], but: &[u32]) {
+        let entry = self.arena.entry();
+        let plan = |at: usize| {
+            let mut scratch = self.pool.take();
+            let plan = self.plan(&nodes[..=at], entry, but, &mut scratch);
+            self.pool.give_back(scratch);
+            plan
         };
-        let (level, top) = (self.graph.level(node), self.graph.level(entry));
-        let mut start = self.descend_for(node, entry, scratch);
-        for level in (0..=level.min(top)).rev() {
-            let found = self.find_near(node, &start, level, scratch);
-            let chosen = self.choose(&found, self.config.m);
-            self.graph.set_links(node, level, &chosen);
-            for &near in &chosen {
-                self.link_back(near, node, level);
-            }
-            if !found.is_empty() {
-                start = found.into_iter().map(id_of).collect();
-            }
-        }
-        if level > top {
-            self.graph.entry = Some(node);
-        }
-    }
-
-    fn descend_for(&self, node: u32, entry: u32, scratch: &mut Scratch) -> Vec<u32> {
-        let mut scorer = self.likeness_to(node);
-        self.descend(&mut scorer, entry, self.graph.level(node), scratch)
-    }
-
-    fn likeness_to(&self, node: u32) -> Likeness<'_> {
-        let (query, query_lift) = (self.vectors.row(node), self.lift.of(node));
-        Likeness { query, query_lift, lift: &self.lift }
-    }
-
-    /// Living nodes near `node` as ranks, best first.
-    fn find_near(&self, node: u32, start: &[u32], level: u8, scratch: &mut Scratch) -> Vec<u64> {
-        let route = Route { start, level, ef: self.config.ef_construction, budget: usize::MAX };
-        let keep = |near: u32| near != node && self.alive[near as usize];
-        self.walk(&mut self.likeness_to(node), route, keep, scratch);
-        scratch.take_best()
-    }
-
-    /// Up to `most` of the candidates (ranks by likeness to one node, best first): first those nearer
-    /// to the node than to any chosen before, so that links lead in different directions (algorithm 4);
-    /// then the best of the rest.
-    fn choose(&self, candidates: &[u64], most: usize) -> Vec<u32> {
-        let mut chosen: Vec<u32> = Vec::with_capacity(most);
-        let mut passed = Vec::new();
-        for &candidate in candidates {
-            if chosen.len() == most {
-                return chosen;
-            }
-            let (node, score) = (id_of(candidate), score_of(candidate));
-            if chosen.iter().all(|&other| self.likeness(node, other) < score) {
-                chosen.push(node);
-            } else {
-                passed.push(node);
-            }
-        }
-        let room = most - chosen.len();
-        chosen.extend(passed.into_iter().take(room));
-        chosen
-    }
-
-    fn link_back(&mut self, from: u32, to: u32, level: u8) {
-        let links = self.graph.links(from, level);
-        if links.contains(&to) || self.graph.try_link(from, level, to) {
-            return;
-        }
-        let mut candidates = self.graph.links(from, level).to_vec();
-        candidates.push(to);
-        self.relink(from, level, candidates);
-    }
-
-    /// Replaces the links of a node by the best choice among the living of `candidates`.
-    fn relink(&mut self, node: u32, level: u8, candidates: Vec<u32>) {
-        let mut ranks: Vec<u64> = candidates
-            .into_iter()
-            .filter(|&near| near != node && self.alive[near as usize])
-            .map(|near| rank(self.likeness(node, near), near))
-            .collect();
-        ranks.sort_unstable_by(|a, b| b.cmp(a));
-        ranks.dedup();
-        let chosen = self.choose(&ranks, self.graph.cap(level));
-        self.graph.set_links(node, level, &chosen);
-    }
-
-    /// Before a node goes: those it is linked with both ways get each other instead. Its own links
-    /// stay, since links that were one way still lead here.
-    pub(super) fn bridge(&mut self, node: u32) {
-        for level in 0..=self.graph.level(node) {
-            let near = self.graph.links(node, level).to_vec();
-            for &from in &near {
-                let links = self.graph.links(from, level);
-                if links.contains(&node) {
-                    let rest = links.iter().chain(&near).copied().filter(|&to| to != node);
-                    let candidates = rest.collect();
-                    self.relink(from, level, candidates);
+        let plans: Vec<Vec<Vec<u32>>> = match nodes.len() {
+            1 => vec![plan(0)],
+            _ => (0..nodes.len()).into_par_iter().map(plan).collect(),
+        };
+        let mut backs = Vec::new();
+        for (&node, links) in nodes.iter().zip(&plans) {
+            for (links, level) in links.iter().zip(0..) {
+                self.arena.set_links(node, level, links);
+                backs.extend(links.iter().map(|&from| Back { level, from, to: node }));
+                if level == 0 {
+                    self.count(links, 1);
                 }
             }
         }
+        backs.sort_unstable();
+        let groups: Vec<&[Back]> = backs.chunk_by(|a, b| (a.level, a.from) == (b.level, b.from)).collect();
+        let dropped: Vec<Vec<u32>> = match nodes.len() {
+            1 => groups.into_iter().map(|group| self.link_back(group)).collect(),
+            _ => groups.into_par_iter().map(|group| self.link_back(group)).collect(),
+        };
+        self.adopt(dropped.into_iter().flatten().chain(nodes.iter().copied()).collect());
+        for &node in nodes {
+            let top = self.arena.entry().map(|entry| self.arena.level(entry));
+            if top.is_none_or(|top| self.arena.level(node) > top) {
+                self.arena.set_entry(Some(node));
+            }
+        }
+    }
+
+    /// Links of the last of these new nodes by level, of which the others may be some.
+    fn plan(&self, nodes: &[u32], entry: Option<u32>, but: &[u32], scratch: &mut Scratch) -> Vec<Vec<u32>> {
+        let Some((&node, mates)) = nodes.split_last() else { return Vec::new() };
+        let Self { arena, lift, .. } = *self;
+        let rows = arena.walked();
+        let mut vector = vec![0.0; arena.dim];
+        arena.rows.read(node, &mut vector);
+        let query = rows.query(&vector);
+        let near = Near { rows, query: &query };
+        let mut scorer = Lifted { near, lift: lift.of(node), lifts: &lift.lifts };
+        let (level, top) = (arena.level(node), entry.map_or(0, |entry| arena.level(entry)));
+        let mut start = match entry {
+            Some(entry) => descend(arena, &mut scorer, entry, level, scratch),
+            None => Vec::new(),
+        };
+        let mut links = vec![Vec::new(); usize::from(level) + 1];
+        for level in (0..=level).rev() {
+            if level <= top {
+                let route =
+                    Route { start: &start, level, ef: self.config.ef_construction, budget: usize::MAX };
+                let keep = |near: u32| arena.is_alive(near) && !but.contains(&near);
+                walk(arena, &mut scorer, route, keep, scratch);
+                start = scratch.beam.nodes().collect();
+            } else {
+                scratch.beam.begin(self.config.ef_construction);
+            }
+            for &mate in mates.iter().filter(|&&mate| arena.level(mate) >= level) {
+                let score = rows.score(&query, mate) + lift.of(node) * lift.of(mate);
+                scratch.beam.offer(score, mate, || false);
+            }
+            let found: Vec<u32> = scratch.beam.found().map(|(_, near)| near).collect();
+            links[usize::from(level)] = self.choose(node, &found, self.config.m, FILL_OWN).0;
+        }
+        links
+    }
+
+    fn likeness(&self, a: u32, b: u32) -> f32 {
+        self.arena.rows.pair(a, b) + self.lift.of(a) * self.lift.of(b)
+    }
+
+    /// Up to `most` of the candidates that are nearer to the node than to any chosen before, so that links lead
+    /// in different directions (algorithm 4); with `fill`, then the best of the rest. And those not chosen.
+    fn choose(&self, node: u32, candidates: &[u32], most: usize, fill: bool) -> (Vec<u32>, Vec<u32>) {
+        candidates.iter().for_each(|&near| self.arena.rows.prefetch(near));
+        let mut ranks: Vec<u64> =
+            candidates.iter().map(|&near| rank(self.likeness(node, near), near)).collect();
+        ranks.sort_unstable_by(|a, b| b.cmp(a));
+        let (mut chosen, mut passed): (Vec<u32>, Vec<u32>) = (Vec::with_capacity(most), Vec::new());
+        for rank in ranks {
+            let (near, score) = (id_of(rank), score_of(rank));
+            if chosen.len() < most && chosen.iter().all(|&other| self.likeness(near, other) < score) {
+                chosen.push(near);
+            } else {
+                passed.push(near);
+            }
+        }
+        if fill {
+            let room = (most - chosen.len()).min(passed.len());
+            chosen.extend(passed.drain(..room));
+        }
+        (chosen, passed)
+    }
+
+    /// Gives one node its links back; the answer is whom it is not linked with any more on the ground.
+    fn link_back(&self, group: &[Back]) -> Vec<u32> {
+        let Some(&Back { level, from, .. }) = group.first() else { return Vec::new() };
+        let old: Vec<u32> = self.arena.links(from, level).collect();
+        let new: Vec<u32> = group.iter().map(|back| back.to).filter(|to| !old.contains(to)).collect();
+        if old.len() + new.len() <= self.arena.cap(level) {
+            new.iter().for_each(|&to| {
+                self.arena.try_link(from, level, to);
+            });
+            if level == 0 {
+                self.count(&new, 1);
+            }
+            return Vec::new();
+        }
+        let candidates: Vec<u32> = old.iter().chain(&new).copied().collect();
+        self.relink(from, level, &candidates, FILL_BACK)
+    }
+
+    /// Replaces the links of a node by the best choice among the living of `candidates`, each named once. The
+    /// answer is whom it is not linked with any more on the ground.
+    fn relink(&self, node: u32, level: u8, candidates: &[u32], fill: bool) -> Vec<u32> {
+        let old: Vec<u32> = self.arena.links(node, level).collect();
+        let (chosen, _) = self.choose(node, candidates, self.arena.cap(level), fill);
+        self.arena.set_links(node, level, &chosen);
+        if level > 0 {
+            return Vec::new();
+        }
+        let gone: Vec<u32> = old.iter().copied().filter(|to| !chosen.contains(to)).collect();
+        let new: Vec<u32> = chosen.into_iter().filter(|to| !old.contains(to)).collect();
+        self.count(&new, 1);
+        self.count(&gone, u32::MAX);
+        gone
+    }
+
+    /// Adds to the number of links that lead to nodes.
+    fn count(&self, nodes: &[u32], by: u32) {
+        for &node in nodes {
+            self.incoming[node as usize].fetch_add(by, Relaxed);
+        }
+    }
+
+    /// Sees to it that a link leads to each of these nodes, if they live or are new.
+    fn adopt(&self, mut nodes: Vec<u32>) {
+        nodes.retain(|&node| self.incoming[node as usize].load(Relaxed) == 0);
+        nodes.sort_unstable();
+        nodes.dedup();
+        for node in nodes {
+            let near: Vec<u32> = self.arena.links(node, 0).collect();
+            if near.iter().any(|&from| self.arena.try_link(from, 0, node)) {
+                self.count(&[node], 1);
+                continue;
+            }
+            // The first link that leads to where others lead as well makes room.
+            let spare = near.iter().find_map(|&from| {
+                let spare = |&to: &u32| self.incoming[to as usize].load(Relaxed) > 1;
+                Some((from, self.arena.links(from, 0).collect::<Vec<_>>().into_iter().rfind(spare)?))
+            });
+            if let Some((from, spare)) = spare {
+                let links: Vec<u32> =
+                    self.arena.links(from, 0).map(|to| if to == spare { node } else { to }).collect();
+                self.arena.set_links(from, 0, &links);
+                self.count(&[node], 1);
+                self.count(&[spare], u32::MAX);
+            }
+        }
+    }
+
+    /// After a node died: those it is linked with both ways get each other instead. Its own links stay, since
+    /// links that were one way still lead here.
+    pub(super) fn bridge(&self, node: u32) {
+        let mut lonely = Vec::new();
+        for level in 0..=self.arena.level(node) {
+            let near: Vec<u32> = self.arena.links(node, level).collect();
+            if level == 0 {
+                self.count(&near, u32::MAX);
+                lonely.extend(&near);
+            }
+            for &from in near.iter().filter(|&&from| self.arena.is_alive(from)) {
+                let links: Vec<u32> = self.arena.links(from, level).collect();
+                if !links.contains(&node) {
+                    continue;
+                }
+                let mut candidates = links;
+                candidates.extend(&near);
+                candidates.retain(|&to| to != node && to != from && self.arena.is_alive(to));
+                candidates.sort_unstable();
+                candidates.dedup();
+                lonely.extend(self.relink(from, level, &candidates, true));
+            }
+        }
+        lonely.retain(|&near| self.arena.is_alive(near));
+        self.adopt(lonely);
     }
 }
+
+const FILL_OWN: bool = true;
+const FILL_BACK: bool = false;

@@ -3,65 +3,43 @@
 //!
 //! Differences from the paper: links are chosen on the sphere that inner-product search lifts vectors
 //! to; the upper levels are walked by a narrow beam, so that clusters are not missed; levels follow
-//! from seed and item alone; filters apply during the walk, with an exact scan when
-//! too few items pass; removal bridges the gap and reuses the place.
+//! from seed and item alone; walks may compare int8 copies, whose best are scored again; filters apply during
+//! the walk, with an exact scan when too few items pass; removal bridges the gap; a link leads to every item.
+//!
+//! Searches never wait for changes: nodes are written once, links are atomics, and when the places are used up
+//! the living move to other memory while searches go on in the old.
 
+mod arena;
+mod beam;
+mod config;
 mod file;
-mod graph;
 mod insert;
+mod level;
+mod lift;
+mod search;
 mod walk;
 
+pub use config::HnswConfig;
 pub use walk::{Candidates, DotScorer, Scorer};
 
 use crate::error::{Error, Result};
-use crate::flat::{check_lengths, scan};
-use crate::hit::{Hit, id_of, score_of};
+use crate::flat::check_lengths;
+use crate::hit::Hit;
 use crate::index::{Index, IndexMut, KeepEach, Metric, prepare_batch};
-use crate::vectors::Vectors;
-use graph::{Graph, level_of};
+use crate::rows::check_dim;
+use arena::{Arena, Room};
+use beam::{MAX_NODES, Pool};
+use insert::{Linker, batch_len};
+use level::level_of;
+use lift::Lift;
 use millstream_schema::ItemRow;
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
-use walk::{Lift, Pool, Route};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-/// The shape of a graph.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct HnswConfig {
-    /// Links chosen per node and most links per node above the ground, from 2 to 256. More: better
-    /// recall, more memory. 16 by default.
-    pub m: usize,
-    /// Best nodes remembered while linking, at least 1. 128 by default.
-    pub ef_construction: usize,
-    /// Best nodes remembered while searching, at least 1; the recall-for-time knob. 64 by default.
-    pub ef_search: usize,
-    /// Decides the levels of items.
-    pub seed: u64,
-}
-
-impl Default for HnswConfig {
-    fn default() -> Self {
-        Self { m: 16, ef_construction: 128, ef_search: 64, seed: 0 }
-    }
-}
-
-impl HnswConfig {
-    fn check(&self) -> Result<()> {
-        if !(2..=256).contains(&self.m) {
-            return Err(Error::Input(format!("m is {}, expected from 2 to 256", self.m)));
-        }
-        match [("ef_construction", self.ef_construction), ("ef_search", self.ef_search)]
-            .into_iter()
-            .find(|&(_, ef)| ef == 0 || ef > u32::MAX as usize)
-        {
-            Some((name, ef)) => {
-                Err(Error::Input(format!("{name} is {ef}, expected at least 1 and below 2^32")))
-            }
-            None => Ok(()),
-        }
-    }
-}
+/// Places at first.
+const FIRST_ROOM: usize = 64;
 
 /// How far [`Hnsw::search_with`] goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,43 +63,60 @@ pub struct Walked {
     pub complete: bool,
 }
 
-/// An approximate index. Built one item after the other it is the same for the same items in the same
-/// order.
+/// An approximate index. The same items in the same order give the same graph, on any number of threads, when
+/// they come in the same portions: all to [`Hnsw::build`], or one after the other to [`IndexMut::upsert`].
 ///
-/// Bytes per item: about `4·D + 8·m` and some 40 for the rest.
-#[derive(Debug, Clone)]
+/// Searches and changes may go on side by side: searches never wait, changes wait for one another. A search that
+/// starts after [`IndexMut::remove`] returned does not find the item; one that starts after
+/// [`IndexMut::upsert`] returned can: a link leads to its node, though the search is approximate as ever.
+///
+/// Bytes per item: `4`, `2` or `1` times D rounded up to a multiple of 16 by storage, as much as int8 again when
+/// coarse, about `9·m`, and some 60 for the rest. While the living move to other memory, once in a number of
+/// insertions of about half the items, twice that.
+#[derive(Debug)]
 pub struct Hnsw {
     config: HnswConfig,
-    vectors: Vectors,
-    lift: Lift,
-    graph: Graph,
-    /// Whether a node holds an item; the others are walked through only.
-    alive: Vec<bool>,
-    /// Places of removed items by level, for new items of the same level.
-    free: BTreeMap<u8, BTreeSet<u32>>,
+    /// What searches walk; replaced as a whole when nodes move.
+    current: RwLock<Arc<Arena>>,
+    writer: Mutex<Writer>,
+    /// Grows by 1 before and after items change from one node to another, so it is odd for that moment.
+    replaced: AtomicU64,
     pool: Pool,
+}
+
+/// What only changes need.
+#[derive(Debug, Default)]
+struct Writer {
+    lift: Lift,
+    /// See [`Linker::incoming`].
+    incoming: Vec<AtomicU32>,
+    /// Places after which the living move.
+    room: usize,
 }
 
 impl Hnsw {
     /// An empty index of vectors of `dim` numbers.
     ///
     /// # Errors
-    /// [`Error::Input`] when a number is outside its range.
+    /// [`Error::Input`] when a number is outside its range, [`Error::Memory`] when there is no memory.
     pub fn new(dim: usize, metric: Metric, config: HnswConfig) -> Result<Self> {
+        check_dim(dim)?;
         config.check()?;
-        let vectors = Vectors::new(dim, metric)?;
-        Ok(Self::from_parts(config, vectors, Graph::new(config.m)))
+        let arena = Arena::zeroed(dim, metric, &config, Room::for_nodes(FIRST_ROOM, config.m))?;
+        Ok(Self::from_parts(config, arena, Writer { room: FIRST_ROOM, ..Writer::default() }))
     }
 
-    fn from_parts(config: HnswConfig, vectors: Vectors, graph: Graph) -> Self {
-        let (lift, alive, free, pool) = Default::default();
-        Self { config, vectors, lift, graph, alive, free, pool }
+    fn from_parts(config: HnswConfig, arena: Arena, writer: Writer) -> Self {
+        let (current, writer) = (RwLock::new(Arc::new(arena)), Mutex::new(writer));
+        Self { config, current, writer, replaced: AtomicU64::new(0), pool: Pool::default() }
     }
 
-    /// An index over `items` with `vectors`, `[items.len(), D]`; of an item named twice the last counts.
+    /// An index over `items` with `vectors`, `[items.len(), D]`; of an item named twice the last counts. Uses
+    /// rayon's threads.
     ///
     /// # Errors
-    /// [`Error::Input`] when the lengths do not match or a number is outside its range.
+    /// [`Error::Input`] when the lengths do not match or a number is outside its range, [`Error::Memory`] when
+    /// there is no memory.
     pub fn build(
         metric: Metric,
         config: HnswConfig,
@@ -129,17 +124,46 @@ impl Hnsw {
         items: &[ItemRow],
         vectors: &[f32],
     ) -> Result<Self> {
-        let mut index = Self::new(dim, metric, config)?;
+        check_dim(dim)?;
+        config.check()?;
         check_lengths(dim, items, vectors)?;
+        let room = Room::for_nodes(items.len().max(FIRST_ROOM), config.m);
+        let arena = Arena::zeroed(dim, metric, &config, room)?;
+        let mut writer = Writer { room: room.nodes, ..Writer::default() };
         if metric == Metric::InnerProduct {
             // Known from the start, the sphere does not grow under the links chosen early.
-            let squares = vectors.chunks_exact(dim).map(|v| crate::dot::dot(v, v));
-            index.lift.max = squares.filter(|square| square.is_finite()).fold(0.0, f32::max);
+            let squares = vectors.chunks_exact(dim).map(|v| crate::distance::dot(v, v));
+            writer.lift = Lift::up_to(squares.filter(|square| square.is_finite()).fold(0.0, f32::max));
         }
-        for (&item, vector) in items.iter().zip(vectors.chunks_exact(dim)) {
-            index.upsert(item, vector)?;
-        }
+        let index = Self::from_parts(config, arena, writer);
+        index.upsert_all(items, vectors)?;
         Ok(index)
+    }
+
+    /// Puts many items, as [`IndexMut::upsert`] does one; of an item named twice the last counts. They are linked
+    /// in portions on rayon's threads, and each can be found when its portion is done.
+    ///
+    /// # Errors
+    /// As [`IndexMut::upsert`]; nothing has changed when a vector is refused.
+    pub fn upsert_all(&self, items: &[ItemRow], vectors: &[f32]) -> Result<()> {
+        let dim = self.dim();
+        check_lengths(dim, items, vectors)?;
+        let mut prepared = Vec::with_capacity(vectors.len());
+        for (item, vector) in items.iter().zip(vectors.chunks_exact(dim)) {
+            prepared.extend(self.metric().prepare(&format!("the vector of item {item}"), vector, dim)?);
+        }
+        let last: HashMap<ItemRow, usize> = items.iter().zip(0..).map(|(&item, at)| (item, at)).collect();
+        let wanted: Vec<usize> = (0..items.len()).filter(|at| last[&items[*at]] == *at).collect();
+        let mut writer = self.writer();
+        let mut rest = wanted.as_slice();
+        while !rest.is_empty() {
+            let (portion, after) = rest.split_at(batch_len(self.len()).min(rest.len()));
+            let portion: Vec<(ItemRow, &[f32])> =
+                portion.iter().map(|&at| (items[at], &prepared[at * dim..][..dim])).collect();
+            self.put(&mut writer, &portion)?;
+            rest = after;
+        }
+        Ok(())
     }
 
     /// The configuration.
@@ -158,98 +182,140 @@ impl Hnsw {
         Ok(())
     }
 
-    /// Walks the graph with any scorer: by a narrow beam on the upper levels, on the ground
-    /// best-first among `ef` remembered items. There is no exact fallback, as a scorer may be a model.
-    pub fn search_with(
-        &self,
-        scorer: &mut impl Scorer,
-        walk: Walk,
-        keep: &dyn Fn(ItemRow) -> bool,
-    ) -> Walked {
-        let Some(entry) = self.graph.entry.filter(|_| walk.k > 0) else {
-            return Walked { hits: Vec::new(), scored: 0, complete: true };
+    /// What is walked now.
+    fn arena(&self) -> Arc<Arena> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn linker<'a>(&'a self, arena: &'a Arena, writer: &'a Writer) -> Linker<'a> {
+        let Writer { lift, incoming, .. } = writer;
+        Linker { config: &self.config, arena, lift, incoming, pool: &self.pool }
+    }
+
+    /// Adds nodes for items, each named once, links them, and lets go of the nodes that these items had.
+    fn put(&self, writer: &mut Writer, portion: &[(ItemRow, &[f32])]) -> Result<()> {
+        let level = |item: ItemRow| level_of(self.config.seed, item, self.config.m);
+        let levels = portion.iter().map(|&(item, _)| usize::from(level(item))).sum();
+        let arena = self.with_room(writer, portion.len(), levels)?;
+        let olds: Vec<u32> = {
+            let nodes = arena.nodes();
+            portion.iter().filter_map(|(item, _)| nodes.get(item).copied()).collect()
         };
-        let mut scratch = self.pool.take();
-        let start = self.descend(scorer, entry, 0, &mut scratch);
-        let (ef, budget) = (walk.ef.max(walk.k), walk.budget.saturating_add(scratch.scored));
-        let keep = |node: u32| self.alive[node as usize] && keep(self.vectors.items[node as usize]);
-        let route = Route { start: &start, level: 0, ef, budget };
-        let complete = self.walk(scorer, route, keep, &mut scratch);
-        let mut hits: Vec<Hit> = (scratch.take_best().into_iter()).map(|rank| self.hit(rank)).collect();
-        hits.sort_by_key(|hit| std::cmp::Reverse(crate::hit::rank(hit.score, hit.item)));
-        hits.truncate(walk.k);
-        let scored = scratch.scored;
-        self.pool.give_back(scratch);
-        Walked { hits, scored, complete }
-    }
-
-    fn hit(&self, rank: u64) -> Hit {
-        Hit { item: self.vectors.items[id_of(rank) as usize], score: score_of(rank) }
-    }
-
-    /// Walks; scans instead when the index is small, the filter leaves the walk too long, or the walk
-    /// found too few.
-    fn search_prepared(&self, query: &[f32], k: usize, keep: &dyn Fn(ItemRow) -> bool) -> Vec<Hit> {
-        let k = k.min(self.len());
-        let ef = self.config.ef_search.max(k);
-        if self.len() > 2 * ef {
-            // A scan reads in order, so it costs less than a walk to an eighth of the nodes.
-            let walk = Walk { k, ef, budget: (self.len() / 8).max(32 * ef) };
-            let walked = self.search_with(&mut DotScorer { query }, walk, keep);
-            if walked.complete && walked.hits.len() == k {
-                return walked.hits;
-            }
+        let new: Vec<u32> =
+            portion.iter().map(|&(item, vector)| arena.add(item, level(item), vector)).collect();
+        writer.lift.note(&arena);
+        writer.incoming.resize_with(arena.len(), AtomicU32::default);
+        self.linker(&arena, writer).link(&new, &olds);
+        self.replaced.fetch_add(1, AcqRel);
+        for (&(item, _), &node) in portion.iter().zip(&new) {
+            arena.set_alive(node, true);
+            arena.nodes_mut().insert(item, node);
         }
-        scan(&self.vectors, query, k, |row, item| self.alive[row as usize] && keep(item))
+        for &old in &olds {
+            arena.set_alive(old, false);
+        }
+        self.replaced.fetch_add(1, AcqRel);
+        olds.iter().for_each(|&old| self.detach(&arena, writer, old));
+        Ok(())
     }
 
-    /// A place for a new item: that of a removed one of the same level, or a new one.
-    fn place(&mut self, item: ItemRow, vector: &[f32]) -> u32 {
-        let level = level_of(self.config.seed, item, self.config.m);
-        match self.free.get_mut(&level).and_then(BTreeSet::pop_first) {
-            Some(node) => {
-                self.graph.unlink_all(node);
-                self.vectors.set(node, item, vector);
-                self.alive[node as usize] = true;
-                node
-            }
-            None => {
-                self.graph.add(level);
-                self.alive.push(true);
-                self.vectors.push(item, vector)
-            }
+    /// Lets go of a dead node's links and of its role as entry.
+    fn detach(&self, arena: &Arena, writer: &Writer, node: u32) {
+        self.linker(arena, writer).bridge(node);
+        if arena.entry() == Some(node) {
+            arena.set_entry(arena.highest());
         }
     }
 
-    /// Lets go of a node's links and of its role as entry; it stays where it is.
-    fn detach(&mut self, node: u32) {
-        self.bridge(node);
-        if self.graph.entry == Some(node) {
-            let alive = &self.alive;
-            self.graph.entry = self.graph.highest(|n| n != node && alive[n as usize]);
+    /// What is walked now, with room for so many nodes more and the sum of their levels.
+    fn with_room(&self, writer: &mut Writer, more: usize, levels: usize) -> Result<Arc<Arena>> {
+        let arena = self.arena();
+        let room = Room::for_nodes(writer.room, self.config.m);
+        let enough = arena.len() + more <= room.nodes && arena.upper_after(levels) <= room.upper;
+        if enough && arena.fits(more, levels) {
+            return Ok(arena);
+        }
+        if !enough {
+            let living = arena.living() + more;
+            writer.room = living + (living / 2).max(FIRST_ROOM);
+        }
+        if writer.room > MAX_NODES {
+            return Err(Error::Input(format!("a graph holds at most {MAX_NODES} nodes")));
+        }
+        self.move_to(writer, &arena, enough, levels)
+    }
+
+    /// Moves nodes to an arena with the writer's room, and room for levels to come: all of them, or the living.
+    fn move_to(&self, writer: &mut Writer, from: &Arena, all: bool, levels: usize) -> Result<Arc<Arena>> {
+        let mut room = Room::for_nodes(writer.room, self.config.m);
+        room.upper = room.upper.max(from.upper_after(levels));
+        let to = Arena::zeroed(from.dim, from.metric, &self.config, room)?;
+        let nodes = 0..from.len() as u32;
+        let kept = |node: u32| all || from.is_alive(node);
+        let numbers: Vec<Option<u32>> =
+            nodes.clone().map(|node| kept(node).then(|| to.add_from(from, node))).collect();
+        let mut links = Vec::new();
+        for (node, number) in nodes.zip(&numbers) {
+            let &Some(number) = number else { continue };
+            for level in 0..=from.level(node) {
+                links.clear();
+                links.extend(from.links(node, level).filter_map(|near| numbers[near as usize]));
+                to.set_links(number, level, &links);
+            }
+            if from.is_alive(node) {
+                to.set_alive(number, true);
+                to.nodes_mut().insert(from.item(node), number);
+            }
+        }
+        to.set_entry(from.entry().and_then(|entry| numbers[entry as usize]));
+        if !all {
+            writer.lift = Lift::up_to(writer.lift.max());
+            writer.lift.note(&to);
+        }
+        writer.incoming = incoming(&to);
+        let to = Arc::new(to);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = to.clone();
+        Ok(to)
+    }
+}
+
+/// How many links of living nodes lead to each node on the ground.
+fn incoming(arena: &Arena) -> Vec<AtomicU32> {
+    let mut counts = Vec::new();
+    counts.resize_with(arena.len(), AtomicU32::default);
+    for node in (0..arena.len() as u32).filter(|&node| arena.is_alive(node)) {
+        for to in arena.links(node, 0) {
+            counts[to as usize].fetch_add(1, Relaxed);
         }
     }
+    counts
 }
 
 impl Index for Hnsw {
     fn dim(&self) -> usize {
-        self.vectors.dim
+        self.arena().dim
     }
 
     fn len(&self) -> usize {
-        self.vectors.rows.len()
+        self.arena().living()
     }
 
     fn metric(&self) -> Metric {
-        self.vectors.metric
+        self.arena().metric
     }
 
-    fn vector(&self, item: ItemRow) -> Option<&[f32]> {
-        self.vectors.of(item)
+    fn copy_vector(&self, item: ItemRow, out: &mut [f32]) -> bool {
+        let arena = self.arena();
+        let node = arena.nodes().get(&item).copied();
+        node.filter(|_| out.len() == arena.dim).map(|node| arena.rows.read(node, out)).is_some()
     }
 
     fn search(&self, query: &[f32], k: usize, keep: &dyn Fn(ItemRow) -> bool) -> Result<Vec<Hit>> {
-        let query = self.vectors.prepare("the query", query)?;
+        let query = self.metric().prepare("the query", query, self.dim())?;
         Ok(self.search_prepared(&query, k, keep))
     }
 
@@ -264,33 +330,27 @@ impl Index for Hnsw {
 }
 
 impl IndexMut for Hnsw {
-    fn upsert(&mut self, item: ItemRow, vector: &[f32]) -> Result<()> {
-        let vector = self.vectors.prepare(&format!("the vector of item {item}"), vector)?;
-        let node = match self.vectors.rows.get(&item) {
-            Some(&node) => {
-                self.detach(node);
-                self.graph.unlink_all(node);
-                self.vectors.set(node, item, &vector);
-                node
-            }
-            None => self.place(item, &vector),
-        };
-        self.lift.set(node, &vector);
-        let mut scratch = self.pool.take();
-        self.link(node, &mut scratch);
-        self.pool.give_back(scratch);
-        Ok(())
+    fn upsert(&self, item: ItemRow, vector: &[f32]) -> Result<()> {
+        let vector = self.metric().prepare(&format!("the vector of item {item}"), vector, self.dim())?;
+        self.put(&mut self.writer(), &[(item, &vector)])
     }
 
-    fn remove(&mut self, item: ItemRow) -> bool {
-        let Some(node) = self.vectors.rows.remove(&item) else { return false };
-        self.alive[node as usize] = false;
-        self.detach(node);
-        self.free.entry(self.graph.level(node)).or_default().insert(node);
-        if self.vectors.rows.is_empty() {
-            let Self { config, vectors, .. } = self;
-            let empty = Vectors { floats: Vec::new(), items: Vec::new(), ..vectors.clone() };
-            *self = Self::from_parts(*config, empty, Graph::new(config.m));
+    fn remove(&self, item: ItemRow) -> bool {
+        let mut writer = self.writer();
+        let arena = self.arena();
+        let Some(node) = arena.nodes_mut().remove(&item) else { return false };
+        arena.set_alive(node, false);
+        self.detach(&arena, &writer, node);
+        if arena.living() == 0 {
+            // Without the living there is nowhere to begin: the rest has no use any more.
+            arena.set_entry(None);
+            *writer = Writer { room: FIRST_ROOM, ..Writer::default() };
+            let room = Room::for_nodes(FIRST_ROOM, self.config.m);
+            // With no memory for an empty one, the places of the old are used up first.
+            match Arena::zeroed(arena.dim, arena.metric, &self.config, room) {
+                Ok(empty) => *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(empty),
+                Err(_) => writer.incoming = incoming(&arena),
+            }
         }
         true
     }

@@ -1,17 +1,17 @@
-use super::Hnsw;
-use crate::dot::{dot, dots};
+use super::arena::Arena;
+use super::beam::Scratch;
+use crate::block::prefetch;
 use crate::hit::{id_of, rank};
-use crate::vectors::Vectors;
+use crate::rows::{Query, Rows};
 use millstream_schema::ItemRow;
+use std::borrow::Cow;
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::sync::{Mutex, PoisonError};
 
 /// The nodes that a walk wants scored next.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidates<'a> {
     pub(super) nodes: &'a [u32],
-    pub(super) vectors: &'a Vectors,
+    pub(super) arena: &'a Arena,
 }
 
 impl<'a> Candidates<'a> {
@@ -23,12 +23,20 @@ impl<'a> Candidates<'a> {
 
     /// The item of candidate `at`.
     pub fn item(&self, at: usize) -> ItemRow {
-        self.vectors.items[self.nodes[at] as usize]
+        self.arena.item(self.nodes[at])
     }
 
-    /// The stored vector of candidate `at`.
-    pub fn vector(&self, at: usize) -> &'a [f32] {
-        self.vectors.row(self.nodes[at])
+    /// The stored vector of candidate `at`, `[D]`; a copy where numbers are not stored as f32.
+    pub fn vector(&self, at: usize) -> Cow<'a, [f32]> {
+        let rows = &self.arena.rows;
+        match rows.floats(self.nodes[at]) {
+            Some(vector) => Cow::Borrowed(vector),
+            None => {
+                let mut vector = vec![0.0; self.arena.dim];
+                rows.read(self.nodes[at], &mut vector);
+                Cow::Owned(vector)
+            }
+        }
     }
 }
 
@@ -47,52 +55,42 @@ pub struct DotScorer<'a> {
 }
 
 impl Scorer for DotScorer<'_> {
-    #[inline]
     fn score(&mut self, candidates: Candidates<'_>, scores: &mut [f32]) {
-        dots(self.query, &candidates.vectors.floats, candidates.nodes, scores);
+        let rows = &candidates.arena.rows;
+        rows.scores(&rows.query(self.query), candidates.nodes, scores);
     }
 }
 
-/// How alike stored vectors are, see [`Lift`].
-pub(super) struct Likeness<'a> {
-    pub(super) query: &'a [f32],
-    pub(super) query_lift: f32,
-    pub(super) lift: &'a Lift,
+/// Scores by inner product with the rows that walks compare.
+pub(super) struct Near<'a> {
+    pub(super) rows: &'a Rows,
+    pub(super) query: &'a Query,
 }
 
-impl Scorer for Likeness<'_> {
-    #[inline]
+impl Scorer for Near<'_> {
+    #[inline(always)]
     fn score(&mut self, candidates: Candidates<'_>, scores: &mut [f32]) {
-        dots(self.query, &candidates.vectors.floats, candidates.nodes, scores);
-        for (score, &node) in scores.iter_mut().zip(candidates.nodes) {
-            *score += self.query_lift * self.lift.of(node);
-        }
+        self.rows.scores(self.query, candidates.nodes, scores);
     }
 }
 
-/// One more coordinate per vector, `√(max|x|² - |x|²)`, that puts all on one sphere, where the largest
-/// inner product with a query (whose own lift is 0) is the nearest neighbour. Links are chosen on that
-/// sphere, so items with long vectors do not swallow them all (Bachrach et al., RecSys 2014).
-#[derive(Debug, Clone, Default)]
-pub(super) struct Lift {
-    pub(super) squares: Vec<f32>,
-    pub(super) max: f32,
+/// As [`Near`], of vectors on the sphere of [`Lift`](super::lift::Lift).
+pub(super) struct Lifted<'a> {
+    pub(super) near: Near<'a>,
+    pub(super) lift: f32,
+    /// By node.
+    pub(super) lifts: &'a [f32],
 }
 
-impl Lift {
-    #[inline]
-    pub(super) fn of(&self, node: u32) -> f32 {
-        (self.max - self.squares[node as usize]).max(0.0).sqrt()
-    }
-
-    /// Notes the vector of a node, which may be the next new one.
-    pub(super) fn set(&mut self, node: u32, vector: &[f32]) {
-        let square = dot(vector, vector);
-        match self.squares.get_mut(node as usize) {
-            Some(old) => *old = square,
-            None => self.squares.push(square),
+impl Scorer for Lifted<'_> {
+    #[inline(always)]
+    fn score(&mut self, candidates: Candidates<'_>, scores: &mut [f32]) {
+        self.near.score(candidates, scores);
+        if self.lift > 0.0 {
+            for (score, &node) in scores.iter_mut().zip(candidates.nodes) {
+                *score += self.lift * self.lifts[node as usize];
+            }
         }
-        self.max = self.max.max(square);
     }
 }
 
@@ -100,153 +98,117 @@ impl Lift {
 const BEAM: usize = 16;
 
 /// Where a walk goes.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Route<'a> {
     pub(super) start: &'a [u32],
     pub(super) level: u8,
     /// Best nodes remembered.
     pub(super) ef: usize,
-    /// Nodes scored at most, roughly: it is checked after each step.
+    /// Nodes remembered, refused ones included ([`walk`]), or scored ([`wade`]), beyond which it ends early:
+    /// roughly, it is checked after each step.
     pub(super) budget: usize,
 }
 
-/// What one walk writes on; kept from search to search.
-#[derive(Debug, Default)]
-pub(super) struct Scratch {
-    /// A node was visited when its stamp is the current one.
-    stamps: Vec<u16>,
-    stamp: u16,
-    frontier: BinaryHeap<u64>,
-    /// The best nodes that `keep` accepts, worst on top.
-    pub(super) best: BinaryHeap<Reverse<u64>>,
-    batch: Vec<u32>,
-    scores: Vec<f32>,
-    /// Nodes scored since the scratch was taken.
-    pub(super) scored: usize,
-}
-
-impl Scratch {
-    fn begin(&mut self, nodes: usize) {
-        self.stamps.resize(nodes.max(self.stamps.len()), self.stamp);
-        self.stamp = self.stamp.wrapping_add(1);
-        if self.stamp == 0 {
-            self.stamps.fill(0);
-            self.stamp = 1;
-        }
-        self.frontier.clear();
-        self.best.clear();
-    }
-
-    /// Gathers those of `nodes` that were not visited yet.
-    #[inline]
-    fn gather(&mut self, nodes: &[u32]) {
-        self.batch.clear();
-        for &node in nodes {
-            let stamp = &mut self.stamps[node as usize];
-            if *stamp != self.stamp {
-                *stamp = self.stamp;
-                self.batch.push(node);
+/// Best-first search on one level: nodes that `keep` refuses are walked but are no answers. Leaves the best in
+/// the scratch's beam; `false` when the budget ended it. For walks that refuse few.
+#[inline(always)]
+pub(super) fn walk(
+    arena: &Arena,
+    scorer: &mut impl Scorer,
+    route: Route<'_>,
+    keep: impl Fn(u32) -> bool,
+    scratch: &mut Scratch,
+) -> bool {
+    scratch.begin(arena.len());
+    scratch.beam.begin(route.ef);
+    scratch.gather(route.start.iter().copied());
+    loop {
+        let Scratch { beam, batch, scores, .. } = scratch;
+        if !batch.is_empty() {
+            scorer.score(Candidates { nodes: batch, arena }, scores);
+            for (&node, &score) in batch.iter().zip(scores.iter()) {
+                beam.offer(score, node, || !keep(node));
             }
-        }
-    }
-
-    /// The best nodes as ranks, best first.
-    pub(super) fn take_best(&mut self) -> Vec<u64> {
-        let mut ranks: Vec<u64> = self.best.drain().map(|Reverse(rank)| rank).collect();
-        ranks.sort_unstable_by(|a, b| b.cmp(a));
-        ranks
-    }
-}
-
-/// Scratches not in use.
-#[derive(Debug, Default)]
-pub(super) struct Pool(Mutex<Vec<Scratch>>);
-
-impl Clone for Pool {
-    fn clone(&self) -> Self {
-        Self::default()
-    }
-}
-
-impl Pool {
-    pub(super) fn take(&self) -> Scratch {
-        let mut scratch = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
-        scratch.scored = 0;
-        scratch
-    }
-
-    pub(super) fn give_back(&self, scratch: Scratch) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
-    }
-}
-
-impl Hnsw {
-    /// Best-first search on one level: nodes that `keep` refuses are walked but not remembered. Leaves
-    /// the best in the scratch; `false` when the budget ended it.
-    pub(super) fn walk(
-        &self,
-        scorer: &mut impl Scorer,
-        route: Route<'_>,
-        keep: impl Fn(u32) -> bool,
-        scratch: &mut Scratch,
-    ) -> bool {
-        scratch.begin(self.graph.len());
-        scratch.gather(route.start);
-        loop {
-            self.judge(scorer, route.ef, &keep, scratch);
-            if scratch.scored > route.budget {
+            if beam.len() > route.budget {
                 return false;
             }
-            let Some(next) = scratch.frontier.pop() else { return true };
-            let worst = scratch.best.peek().filter(|_| scratch.best.len() >= route.ef);
-            if worst.is_some_and(|&Reverse(worst)| next < worst) {
-                return true;
-            }
-            scratch.gather(self.graph.links(id_of(next), route.level));
         }
+        let Some(next) = beam.follow() else { return true };
+        if let Some(after) = beam.peek() {
+            prefetch(arena.cells(after, route.level));
+        }
+        scratch.gather(arena.links(next, route.level));
     }
+}
 
-    /// Scores the gathered nodes and remembers those worth it.
-    #[inline]
-    fn judge(&self, scorer: &mut impl Scorer, ef: usize, keep: impl Fn(u32) -> bool, scratch: &mut Scratch) {
-        let Scratch { frontier, best, batch, scores, .. } = scratch;
-        if batch.is_empty() {
-            return;
+/// As [`walk`], for walks that may refuse most of what they meet. Leaves the best in the scratch's heap.
+pub(super) fn wade(
+    arena: &Arena,
+    scorer: &mut impl Scorer,
+    route: Route<'_>,
+    keep: impl Fn(u32) -> bool,
+    scratch: &mut Scratch,
+) -> bool {
+    scratch.begin(arena.len());
+    scratch.gather(route.start.iter().copied());
+    loop {
+        judge(arena, scorer, route.ef, &keep, scratch);
+        if scratch.scored > route.budget {
+            return false;
         }
-        scores.resize(batch.len(), 0.0);
-        scorer.score(Candidates { nodes: batch, vectors: &self.vectors }, scores);
-        for (&node, &score) in batch.iter().zip(scores.iter()) {
-            let rank = rank(score, node);
-            let full = best.len() >= ef;
-            if full && best.peek().is_some_and(|&Reverse(worst)| rank < worst) {
-                continue;
-            }
-            frontier.push(rank);
-            if keep(node) {
-                best.push(Reverse(rank));
-                if full {
-                    best.pop();
-                }
-            }
+        let Some(next) = scratch.frontier.pop() else { return true };
+        let worst = scratch.best.peek().filter(|_| scratch.best.len() >= route.ef);
+        if worst.is_some_and(|&Reverse(worst)| next < worst) {
+            return true;
         }
-        scratch.scored += scratch.batch.len();
+        scratch.gather(arena.links(id_of(next), route.level));
     }
+}
 
-    /// Goes down from the entry to `level + 1`, by a narrow beam: with a single node, as in the paper,
-    /// walks in clustered data end in the wrong cluster. The answer is where to start on `level`.
-    pub(super) fn descend(
-        &self,
-        scorer: &mut impl Scorer,
-        entry: u32,
-        level: u8,
-        scratch: &mut Scratch,
-    ) -> Vec<u32> {
-        let mut start = vec![entry];
-        for level in (level + 1..=self.graph.level(entry)).rev() {
-            let route = Route { start: &start, level, ef: BEAM, budget: usize::MAX };
-            self.walk(scorer, route, |_| true, scratch);
-            start.clear();
-            start.extend(scratch.best.drain().map(|Reverse(rank)| id_of(rank)));
-        }
-        start
+/// Scores the gathered nodes and remembers those worth it.
+fn judge(
+    arena: &Arena,
+    scorer: &mut impl Scorer,
+    ef: usize,
+    keep: impl Fn(u32) -> bool,
+    scratch: &mut Scratch,
+) {
+    let Scratch { frontier, best, batch, scores, .. } = scratch;
+    if batch.is_empty() {
+        return;
     }
+    scorer.score(Candidates { nodes: batch, arena }, scores);
+    for (&node, &score) in batch.iter().zip(scores.iter()) {
+        let rank = rank(score, node);
+        let full = best.len() >= ef;
+        if full && best.peek().is_some_and(|&Reverse(worst)| rank < worst) {
+            continue;
+        }
+        frontier.push(rank);
+        if keep(node) {
+            best.push(Reverse(rank));
+            if full {
+                best.pop();
+            }
+        }
+    }
+}
+
+/// Goes down from the entry to `level + 1`, by a narrow beam: with a single node, as in the paper, walks in
+/// clustered data end in the wrong cluster. The answer is where to start on `level`.
+pub(super) fn descend(
+    arena: &Arena,
+    scorer: &mut impl Scorer,
+    entry: u32,
+    level: u8,
+    scratch: &mut Scratch,
+) -> Vec<u32> {
+    let mut start = vec![entry];
+    for level in (level + 1..=arena.level(entry)).rev() {
+        let route = Route { start: &start, level, ef: BEAM, budget: usize::MAX };
+        walk(arena, scorer, route, |_| true, scratch);
+        start.clear();
+        start.extend(scratch.beam.nodes());
+    }
+    start
 }
