@@ -1,21 +1,26 @@
-//! Training a ranker on a stream: rows read once, in order, each batch predicted before it is learned; shared by
+//! Training on a stream: rows read once, in order, each batch predicted before it is learned; shared by
 //! `train --stream` and `recipe run`.
 
 use millstream_data::config::{DatasetConfig, Kind};
 use millstream_data::{Direct, DirectFiles, DirectOptions, DirectRows, Prepared, SourceOptions, Split, Use};
 use millstream_models::ModelConfig;
-use millstream_schema::Encoder;
+use millstream_models::snapshot::Role;
+use millstream_schema::{Encoder, Examples};
 use millstream_train::config::TrainMode;
+use millstream_train::negatives::Negatives;
 use millstream_train::record::RunRecord;
 use millstream_train::stream::{
     Numbered, OpenStream, Point, Replay, Sparsity, Stream, StreamOutcome, StreamState,
 };
-use millstream_train::{Error, LATEST, Learner, Setting, TrainConfig, check_streams, checkpoint};
+use millstream_train::{
+    Error, LATEST, Learner, Sampling, Setting, TrainConfig, check_streams, checkpoint, role_of,
+};
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::progress::Bar;
+use crate::training::{sampling, use_of};
 use crate::{Failure, Global, output};
 
 /// Where a stream's rows come from.
@@ -106,18 +111,48 @@ impl Rows<'_> {
     }
 
     /// Rows in all, where that is known.
-    fn total(&self) -> u64 {
+    fn total(&self, of: Use) -> u64 {
         match self {
-            Self::Prepared(prepared) => prepared.rows(Split::Train, Use::Rank),
+            Self::Prepared(prepared) => prepared.rows(Split::Train, of),
             Self::Raw(_) => 0,
         }
     }
 
-    fn open(&self, batch_size: usize, position: u64) -> Result<Box<dyn Replay>, Error> {
+    /// How often items are positives and are drawn, for a retriever.
+    ///
+    /// # Errors
+    /// Text files, which hold no catalogue.
+    fn sampling(
+        &self,
+        model: &ModelConfig,
+        training: &TrainConfig,
+    ) -> Result<Option<Arc<Sampling>>, Failure> {
+        match (role_of(&model.name)?, self) {
+            (Role::Ranker, _) => Ok(None),
+            (Role::Retriever, Self::Prepared(prepared)) => Ok(Some(Arc::new(sampling(prepared, training)))),
+            (Role::Retriever, Self::Raw(_)) => Err(format!(
+                "`{}` is a retriever, which needs a catalogue; prepare a log with `data prepare`, and stream that with \
+                 --prepared",
+                model.name
+            )
+            .into()),
+        }
+    }
+
+    fn open(&self, setting: &Setting<'_>, position: u64) -> Result<Box<dyn Replay>, Error> {
+        let batch_size = setting.training.batch_size;
         match self {
             Self::Prepared(prepared) => {
                 let options = SourceOptions { batch_size, shuffle: None, skip_batches: position };
-                let source = prepared.source(Split::Train, Use::Rank, options)?;
+                let source = match &setting.sampling {
+                    None => prepared.source(Split::Train, Use::Rank, options)?,
+                    Some(sampling) => {
+                        let (extra, seed) = (setting.training.negatives, setting.training.seed);
+                        let negatives = Negatives::new(setting.encoder, sampling.clone(), extra, seed)?;
+                        let edit = Box::new(move |x: &mut Examples, batch: u64| negatives.add(x, batch));
+                        prepared.source_with(Split::Train, Use::Recall, options, edit)?
+                    }
+                };
                 Ok(Box::new(Numbered::new(source, position)))
             }
             Self::Raw(raw) => {
@@ -159,13 +194,14 @@ impl StreamJob<'_> {
             tasks: &tasks,
             model: self.model,
             training: &training,
-            sampling: None,
+            sampling: self.rows.sampling(self.model, &training)?,
         };
         let (mut learner, state) = self.begin(&setting)?;
         let made = !self.dir.exists();
         std::fs::create_dir_all(self.dir).map_err(|e| format!("{}: {e}", self.dir.display()))?;
         let title = format!("stream {}", self.model.name);
-        let bar = Bar::new(&title, self.rows.total(), "rows", global.quiet);
+        let role = role_of(&self.model.name)?;
+        let bar = Bar::new(&title, self.rows.total(use_of(role)), "rows", global.quiet);
         let headed = Cell::new(false);
         let report = |point: &Point| {
             let logloss = output::figure(point.metrics.get("logloss").copied());
@@ -176,7 +212,7 @@ impl StreamJob<'_> {
         };
         let rows_of = |batches: u64| batches.saturating_mul(training.batch_size as u64);
         let progress = |state: &StreamState| bar.at(state.rows);
-        let open: &OpenStream<'_> = &|position| self.rows.open(training.batch_size, position);
+        let open: &OpenStream<'_> = &|position| self.rows.open(&setting, position);
         let stream = Stream {
             config: &training,
             open,

@@ -246,7 +246,7 @@ fn summary(outcome: &Outcome) -> String {
 }
 
 /// How often items are positives, and how often they are drawn as negatives.
-fn sampling(prepared: &Prepared, training: &TrainConfig) -> Sampling {
+pub fn sampling(prepared: &Prepared, training: &TrainConfig) -> Sampling {
     let counts: Vec<f64> = prepared.item_positives.iter().map(|&n| f64::from(n)).collect();
     let drawn: Vec<f64> = counts.iter().map(|n| (n + 1.0).powf(training.negative_power)).collect();
     Sampling { positives: Sampler::new(&counts), negatives: Sampler::new(&drawn) }

@@ -162,7 +162,7 @@ wide! {
         let width = out.len();
         for (part, out) in out.chunks_mut(COLUMNS).enumerate() {
             let from = part * COLUMNS;
-            if let Some(out) = out.as_mut_array::<COLUMNS>() {
+            if let Ok(out) = <&mut [f32; COLUMNS]>::try_from(&mut *out) {
                 let mut sums = [0.0f32; COLUMNS];
                 for (at, node) in index.iter().enumerate() {
                     if let Some(next) = index.get(at + AHEAD) {

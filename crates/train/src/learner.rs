@@ -139,15 +139,18 @@ pub fn check_model(model: &ModelConfig) -> Result<(), Error> {
 /// Refuses models that cannot learn a stream.
 ///
 /// # Errors
-/// The model is a retriever, or is fitted on all rows at once.
+/// The model is fitted on all rows at once, or learns from whole sequences or a whole graph.
 pub fn check_streams(name: &str) -> Result<(), Error> {
-    if role_of(name)? == Role::Retriever {
-        return Err(Error::Config(format!("`{name}` is a retriever; streams train rankers")));
+    role_of(name)?;
+    let cannot = |why: &str| Err(Error::Config(format!("`{name}` {why}; it cannot learn a stream")));
+    if RANKERS.iter().any(|def| def.name == name && def.fit.is_some()) {
+        return cannot("is fitted on all rows at once");
     }
-    match RANKERS.iter().any(|def| def.name == name && def.fit.is_some()) {
-        true => {
-            Err(Error::Config(format!("`{name}` is fitted on all rows at once; it cannot learn a stream")))
-        }
+    if learns_whole(name) {
+        return cannot("learns from whole sequences");
+    }
+    match learns_graph(name) {
+        true => cannot("learns from the whole graph of who acted on what"),
         false => Ok(()),
     }
 }
@@ -321,6 +324,24 @@ impl Learner {
                 Err(Error::Config(format!("`{}` ranks; it gives no vectors", self.setting.model.name)))
             }
         }
+    }
+
+    /// Scores `[N]` of a retriever's batch: of each request's positive, and of each further item for one of the requests in turn. Of
+    /// several interests the best counts.
+    ///
+    /// # Errors
+    /// The model is a ranker, or the batch was made by another encoder.
+    pub(crate) fn paired_scores(&self, batch: &Batch, planned: &Planned) -> Result<Vec<f32>, Error> {
+        let model = self.retriever()?;
+        let users = self.infer_planned(batch, planned, |pass, x| model.users(pass, x))?;
+        let items = self.infer_planned(batch, planned, |pass, x| model.items(pass, x))?;
+        let (d, each) = (model.dim(), model.interests() * model.dim());
+        let score = |(n, item): (usize, &[f32])| {
+            let own = &users[(n % batch.requests.max(1)) * each..][..each];
+            let product = |u: &[f32]| u.iter().zip(item).map(|(a, b)| a * b).sum::<f32>();
+            own.chunks_exact(d).map(product).fold(f32::NEG_INFINITY, f32::max)
+        };
+        Ok(items.chunks_exact(d).enumerate().map(score).collect())
     }
 
     fn infer(

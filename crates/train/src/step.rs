@@ -58,8 +58,10 @@ impl Learner {
     /// Where the model computes the same in training and in inference (no dropout, no batch normalisation) nothing
     /// is computed twice. With updates = "row" each row is predicted with what all rows before it taught.
     ///
+    /// A retriever gives a score for each candidate: positives for their request, further items for one of the requests in turn.
+    ///
     /// # Errors
-    /// As [`Self::step`]; the model is a retriever.
+    /// As [`Self::step`].
     pub fn learn(&mut self, batch: &Batch, logits: &mut Vec<f32>) -> Result<f32, Error> {
         self.take(batch, Some(logits))
     }
@@ -220,9 +222,8 @@ impl Learner {
                 Ok(loss)
             }
             Model::Retriever(model) => {
-                if wanted.is_some() {
-                    let name = &self.setting.model.name;
-                    return Err(Error::Config(format!("`{name}` is a retriever; streams train rankers")));
+                if let Some(wanted) = wanted {
+                    wanted.extend(self.paired_scores(batch, planned)?);
                 }
                 if let Some(next) = model.next_items() {
                     let tasks = batch.tasks.max(1);

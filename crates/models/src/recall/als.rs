@@ -136,7 +136,8 @@ impl Als {
             return Err(Error::Diverged(format!("{MODEL}: the vectors are no numbers any more")));
         }
         let (width, dim) = (self.width, self.config.dim);
-        let cut = |x: &[f32]| -> Vec<f32> { x.chunks_exact(width).flat_map(|row| &row[..dim]).copied().collect() };
+        let cut =
+            |x: &[f32]| -> Vec<f32> { x.chunks_exact(width).flat_map(|row| &row[..dim]).copied().collect() };
         let (users, items) = (cut(&self.users), cut(&self.items));
         let gram = gram(&items, dim);
         let fold_in = FoldIn::Solve { alpha: self.config.alpha, l2: self.config.l2, gram };
@@ -178,7 +179,12 @@ fn half_of<const D: usize>(config: &AlsConfig, x: &mut [f32], lists: &Grouped, y
 
 /// Steps of conjugate gradient for one row.
 #[inline(always)]
-fn solve<const D: usize>(x: &mut [f32; D], gram: &[[f32; D]], taken: &[[f32; D]], (alpha, steps): (f32, usize)) {
+fn solve<const D: usize>(
+    x: &mut [f32; D],
+    gram: &[[f32; D]],
+    taken: &[[f32; D]],
+    (alpha, steps): (f32, usize),
+) {
     let mut product = [0.0f32; D];
     apply(x, gram, taken, alpha, &mut product);
     let mut residual = [0.0f32; D];
@@ -206,7 +212,13 @@ fn solve<const D: usize>(x: &mut [f32; D], gram: &[[f32; D]], taken: &[[f32; D]]
 
 /// out = (G + α Σ y yᵀ) p.
 #[inline(always)]
-fn apply<const D: usize>(p: &[f32; D], gram: &[[f32; D]], taken: &[[f32; D]], alpha: f32, out: &mut [f32; D]) {
+fn apply<const D: usize>(
+    p: &[f32; D],
+    gram: &[[f32; D]],
+    taken: &[[f32; D]],
+    alpha: f32,
+    out: &mut [f32; D],
+) {
     let mut sum = [0.0f32; D];
     for (row, &p) in gram.iter().zip(p) {
         (0..D).for_each(|d| sum[d] += p * row[d]);
@@ -245,7 +257,8 @@ fn gram(y: &[f32], dim: usize) -> Vec<f32> {
 pub(crate) fn fold_in(taken: &[(&[f32], f32)], gram: &[f32], (alpha, l2): (f32, f32)) -> Vec<f32> {
     let dim = taken.first().map_or(0, |t| t.0.len());
     let apply = |p: &[f32]| -> Vec<f32> {
-        let mut out: Vec<f32> = gram.chunks_exact(dim).zip(p).map(|(row, p_d)| dot(row, p) + l2 * p_d).collect();
+        let mut out: Vec<f32> =
+            gram.chunks_exact(dim).zip(p).map(|(row, p_d)| dot(row, p) + l2 * p_d).collect();
         for (y, weight) in taken {
             let w = alpha * weight * dot(y, p);
             out.iter_mut().zip(*y).for_each(|(o, v)| *o += w * v);

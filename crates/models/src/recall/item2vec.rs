@@ -107,7 +107,9 @@ impl Item2VecConfig {
     ) -> Result<FactorModel, Error> {
         self.check()?;
         if self.session_gap_mins > 0 && positives.time_ms.is_empty() && !positives.item.is_empty() {
-            return Err(Error::Config(format!("{MODEL}: `session_gap_mins` needs times, and the data has none")));
+            return Err(Error::Config(format!(
+                "{MODEL}: `session_gap_mins` needs times, and the data has none"
+            )));
         }
         let by_user = Grouped::by_user(positives, self.max_user_items)?;
         let (offsets, word) = sentences(&by_user, self.session_gap_mins);
@@ -163,7 +165,8 @@ mod tests {
             offsets.push(item.len() as u64);
         }
         let p = Positives { items: 24, offsets: &offsets, item: &item, time_ms: &[] };
-        let config = Item2VecConfig { dim: 8, epochs: 40, sample: 0.0, shards: 1, ..Item2VecConfig::default() };
+        let config =
+            Item2VecConfig { dim: 8, epochs: 40, sample: 0.0, shards: 1, ..Item2VecConfig::default() };
         let model = config.fit(&p, 1, &mut |_| {}).unwrap();
         for user in 0..2 {
             let x = model.user_vector(&[(user * 12, 1.0), (user * 12 + 5, 1.0)]);

@@ -168,7 +168,7 @@ fn new_items_come_in_pools_by_age_and_by_their_authors() {
     assert!(by_record.iter().map(record).collect::<Vec<_>>().is_sorted_by(|a, b| a >= b));
     let own = |item: &u32| call.request.history.iter().any(|a| author(a.item) == author(*item));
     let by_own = items("own_authors");
-    assert!(by_own.is_sorted_by_key(|i| !own(i)) && by_own.iter().any(|i| own(i)));
+    assert!(by_own.is_sorted_by_key(|i| !own(i)) && by_own.iter().any(own));
     assert_ne!(by_own, items("newest"));
     for wrong in ["pools = [\"6h\", \"1h\"]", "pools = [\"1h\"]\nmax_age_days = 2.0", "pools = [\"soon\"]"] {
         assert!(built(find("new_items").unwrap(), wrong, &parts).is_err(), "{wrong}");

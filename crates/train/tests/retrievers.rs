@@ -1,4 +1,4 @@
-//! Learning from the graph of who acted on what.
+//! Retrievers: learning from the graph of who acted on what, from single positives, and from a stream.
 
 #![allow(clippy::unwrap_used)] // A test that cannot go on should stop.
 
@@ -9,8 +9,11 @@ use millstream_schema::examples::Action;
 use millstream_schema::{
     Assembler, Batch, BatchSource, Error as SchemaError, Examples, Fitter, Frame, History, Schema, Side,
 };
+use millstream_train::config::TrainMode;
+use millstream_train::positives::{EachPositive, Past, PositivesOptions};
 use millstream_train::sampler::Sampler;
-use millstream_train::{BEST, Learner, Run, Sampling, Setting, TrainConfig, checkpoint, eval};
+use millstream_train::stream::{Numbered, Replay, Stream};
+use millstream_train::{BEST, Learner, Run, Sampling, Setting, TrainConfig, check_streams, checkpoint, eval};
 use std::sync::Arc;
 
 const USERS: u32 = 24;
@@ -161,4 +164,115 @@ fn a_graph_finds_what_its_like_have_met_and_serves_from_rows_alone() {
         }
         assert_eq!(Embeds::dim(&learner), 8);
     }
+}
+
+fn even() -> Arc<Sampling> {
+    let each = || Sampler::new(&[1.0; ITEMS as usize]);
+    Arc::new(Sampling { positives: each(), negatives: each() })
+}
+
+#[test]
+fn a_retriever_ends_in_the_same_weights_by_file_and_by_stream_and_is_judged_before_it_learns() {
+    let assembler = assembler();
+    let by_file: TrainConfig = toml::from_str(
+        "batch_size = 32\nepochs = 1\n[frequency]\nalpha = 0.1\nplaces = 64\n[rows]\noptimizer = \"adam\"\nlearning_rate = 0.02\n",
+    )
+    .unwrap();
+    let by_stream = TrainConfig { mode: TrainMode::Stream, ..by_file.clone() };
+    let tasks = ["like".to_owned()];
+    // The same positives ten times over, so that there is something to learn on the way.
+    let source = || Edges((0..10).flat_map(|epoch| edges(&assembler, epoch).0).collect());
+    for name in ["two_tower", "youtube_dnn", "mind", "comirec", "simplex", "dat"] {
+        let model = ModelConfig::named(name);
+        let setting = |training| Setting {
+            encoder: assembler.encoder(),
+            tasks: &tasks,
+            model: &model,
+            training,
+            sampling: Some(even()),
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let mut filed = Learner::new(&setting(&by_file)).unwrap();
+        let open = |_, _| Ok(Box::new(source()) as Box<dyn BatchSource>);
+        let run = Run { config: &by_file, open: &open, evaluate: None, dir: dir.path(), progress: &|_| () };
+        run.train(&mut filed, None).unwrap();
+        let mut streamed = Learner::new(&setting(&by_stream)).unwrap();
+        let open = |_| Ok(Box::new(Numbered::new(source(), 0)) as Box<dyn Replay>);
+        let stream = Stream {
+            config: &by_stream,
+            open: &open,
+            dir: dir.path(),
+            checkpoint_every: None,
+            report_every: None,
+            progress: &|_| (),
+            report: &|_| (),
+        };
+        let outcome = stream.train(&mut streamed, None).unwrap();
+        assert_eq!(filed.weights_hash(), streamed.weights_hash(), "{name}");
+        // The latest rows are told from drawn ones, though histories are empty here.
+        let auc = outcome.metrics["auc"];
+        assert!(auc > if ["comirec"].contains(&name) { 0.4 } else { 0.6 }, "{name}: {auc}");
+    }
+    for (name, why) in
+        [("lightgcn", "whole graph"), ("sasrec", "whole sequences"), ("gbdt", "all rows at once")]
+    {
+        let error = check_streams(name).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+}
+
+#[test]
+fn each_positive_comes_once_with_what_its_request_may_know() {
+    let assembler = assembler();
+    let actions = Arc::new(interactions());
+    let options = |past, seed| PositivesOptions {
+        batch_size: 10,
+        past,
+        longest: 4,
+        negatives: 3,
+        seed,
+        skip_batches: 0,
+    };
+    let batches = |options| {
+        let mut source = EachPositive::new(actions.clone(), assembler.clone(), even(), (options, 1)).unwrap();
+        let mut all = Vec::new();
+        while let Some(batch) = source.next_batch().unwrap() {
+            all.push(batch);
+        }
+        all
+    };
+    for past in [None, Some(Past::Before), Some(Past::Others)] {
+        let mut met = Vec::new();
+        for batch in batches(options(past, 7)) {
+            assert_eq!(batch.candidates(), batch.requests + 3);
+            assert_eq!(batch.columns.is_empty(), past.is_none());
+            for r in 0..batch.requests {
+                let (user, item) = (batch.group[r], batch.item[r]);
+                met.push((user, item));
+                let Some(past) = past else { continue };
+                let millstream_schema::Column::Keys { offsets, keys, .. } = &batch.columns[2] else {
+                    panic!("the history is the third field");
+                };
+                let known = &keys[offsets[r] as usize..offsets[r + 1] as usize];
+                let own = actions.items_of(user);
+                let at = own.iter().position(|i| *i == item).unwrap();
+                let others: Vec<u32> = match past {
+                    Past::Before => own[..at].to_vec(),
+                    Past::Others => own.iter().copied().filter(|i| *i != item).collect(),
+                };
+                let latest = &others[others.len().saturating_sub(4)..];
+                assert_eq!(known.len(), latest.len(), "{past:?}");
+                // Keys of a vocabulary follow no order that is known here: equal items have equal keys.
+                let distinct = |all: &[u64]| all.iter().collect::<std::collections::BTreeSet<_>>().len();
+                assert_eq!(distinct(known), latest.len());
+            }
+        }
+        met.sort_unstable();
+        let all =
+            (0..USERS).flat_map(|u| actions.items_of(u).iter().map(move |i| (u, *i)).collect::<Vec<_>>());
+        assert_eq!(met, all.collect::<Vec<_>>());
+    }
+    let firsts = |seed| batches(options(None, seed))[0].item.clone();
+    assert_eq!(firsts(3), firsts(3));
+    assert_ne!(firsts(3), firsts(4));
 }
