@@ -49,7 +49,12 @@ pub fn item_cf_lists(prepared: &Prepared, model: &ItemCf, users: &EvalUsers, k: 
 }
 
 /// Each user's best `k` by a model that learned from all positives at once, from their whole history.
-pub fn offline_lists(prepared: &Prepared, model: &OfflineModel, users: &EvalUsers, k: usize) -> Vec<Vec<u32>> {
+pub fn offline_lists(
+    prepared: &Prepared,
+    model: &OfflineModel,
+    users: &EvalUsers,
+    k: usize,
+) -> Vec<Vec<u32>> {
     eval::scored_lists(&rules(prepared, users), prepared.items.len(), k, &|place, out| {
         // Where seen items may come again, none is barred and the history alone tells of them.
         let mut own = match prepared.repeats() || prepared.bars_some_kinds() {

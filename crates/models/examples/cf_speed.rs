@@ -51,7 +51,9 @@ fn cpu_seconds() -> Option<f64> {
 #[allow(clippy::print_stdout)]
 fn main() -> Result<(), Failure> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [path, options @ ..] = args.as_slice() else { return Err("usage: cf_speed FILE [key=value …]".into()) };
+    let [path, options @ ..] = args.as_slice() else {
+        return Err("usage: cf_speed FILE [key=value …]".into());
+    };
     let mut options: toml::Table = options.join("\n").parse()?;
     let rounds = options.remove("rounds").and_then(|r| r.as_integer()).unwrap_or(5).max(1);
     let cfg: ItemCfConfig = options.try_into()?;

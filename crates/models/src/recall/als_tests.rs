@@ -90,7 +90,8 @@ fn enough_steps_solve_the_system_and_so_does_folding_in() {
         (0..8).for_each(|d| a[d][d] += 1.0);
         let history: Vec<(u32, f32)> = by_user.of(user).iter().map(|&i| (i, 1.0)).collect();
         let folded = model.user_vector(&history);
-        for ((want, learned), folded) in exact(a, b).iter().zip(model.user(user as u32).unwrap()).zip(folded) {
+        for ((want, learned), folded) in exact(a, b).iter().zip(model.user(user as u32).unwrap()).zip(folded)
+        {
             assert!((want - f64::from(*learned)).abs() < 1e-3, "{want} {learned}");
             assert!((want - f64::from(folded)).abs() < 1e-3, "{want} {folded}");
         }

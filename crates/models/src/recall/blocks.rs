@@ -135,7 +135,8 @@ pub(crate) fn lists_of<S>(
             if from >= size.rows {
                 return Ok(done);
             }
-            let block = block(from..(from + BLOCK).min(size.rows), &mut top, |at, top| one(&mut scratch, at, top));
+            let block =
+                block(from..(from + BLOCK).min(size.rows), &mut top, |at, top| one(&mut scratch, at, top));
             budget.check(held.fetch_add(block.entries.len(), Relaxed) + block.entries.len(), &share)?;
             done.push(block);
         }

@@ -335,7 +335,8 @@ mod tests {
                 let history: Vec<(u32, f32)> = (0..9).map(|n| (item[user as usize * 9 + n], 1.0)).collect();
                 let vectors = [model.user(user).unwrap().to_vec(), model.user_vector(&history)];
                 for (right, x) in right.iter_mut().zip(vectors) {
-                    *right += model.recommend(&x, 10, &|_| true).iter().filter(|x| x.0 / 25 == user % 2).count();
+                    *right +=
+                        model.recommend(&x, 10, &|_| true).iter().filter(|x| x.0 / 25 == user % 2).count();
                 }
             }
             assert!(right.iter().all(|r| *r > 760), "{right:?} of 800, {negatives} negatives");

@@ -103,7 +103,12 @@ impl Cooccurrence<'_> {
     ///
     /// # Errors
     /// As there.
-    pub(crate) fn renewed(&self, old: &Self, lists: &InvertedLists, budget: Budget) -> Result<InvertedLists, Error> {
+    pub(crate) fn renewed(
+        &self,
+        old: &Self,
+        lists: &InvertedLists,
+        budget: Budget,
+    ) -> Result<InvertedLists, Error> {
         let stale = self.stale(old, lists);
         let fresh = self.lists(Rows::Some(&stale), budget)?;
         Ok(lists.replaced(self.sides.by_row.rows(), &stale, &fresh))
@@ -282,7 +287,11 @@ impl Scorer<'_> {
     #[inline(always)]
     pub(crate) fn score(&self, sum: f32, column: u16) -> f32 {
         let target = self.target[usize::from(column)];
-        if self.shrinkage > 0.0 { sum / (self.source * target + self.shrinkage) } else { sum * self.inverse * target }
+        if self.shrinkage > 0.0 {
+            sum / (self.source * target + self.shrinkage)
+        } else {
+            sum * self.inverse * target
+        }
     }
 
     /// Number of columns of the tile.
@@ -301,4 +310,3 @@ impl Scorer<'_> {
         low
     }
 }
-

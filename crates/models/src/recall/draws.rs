@@ -57,7 +57,8 @@ impl Alias {
     pub(crate) fn new(weights: &[f64]) -> Self {
         let scale = weights.len() as f64 / weights.iter().sum::<f64>();
         let mut share: Vec<f64> = weights.iter().map(|w| w * scale).collect();
-        let (mut small, mut large): (Vec<usize>, Vec<usize>) = (0..share.len()).partition(|&i| share[i] < 1.0);
+        let (mut small, mut large): (Vec<usize>, Vec<usize>) =
+            (0..share.len()).partition(|&i| share[i] < 1.0);
         let mut slots = vec![(1.0f32, 0u32); share.len()];
         while let (Some(s), Some(&l)) = (small.pop(), large.last()) {
             slots[s] = (share[s] as f32, l as u32);

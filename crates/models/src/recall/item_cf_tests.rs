@@ -180,7 +180,11 @@ fn twin(cfg: &ItemCfConfig, world: &World) -> Vec<Vec<(u32, f64)>> {
             }
         }
         let (alpha, beta) = (f64::from(cfg.source_power), f64::from(cfg.target_power));
-        if sum == 0.0 { 0.0 } else { sum / (count(a).powf(alpha) * count(b).powf(beta) + f64::from(cfg.shrinkage)) }
+        if sum == 0.0 {
+            0.0
+        } else {
+            sum / (count(a).powf(alpha) * count(b).powf(beta) + f64::from(cfg.shrinkage))
+        }
     };
     let items = world.items as u32;
     (0..items).map(|a| (0..items).filter(|&b| b != a).map(|b| (b, pair(a, b))).collect()).collect()
@@ -190,16 +194,18 @@ fn any_config() -> impl Strategy<Value = ItemCfConfig> {
     let damping = prop_oneof![Just(Damping::None), Just(Damping::Log), Just(Damping::Power)];
     let powers = (0usize..3, 0usize..3).prop_map(|(a, b)| ([0.0, 0.5, 0.7][a], [0.0, 0.5, 1.0][b]));
     (0usize..6, damping, powers, 0usize..2, 0usize..2, 0usize..6).prop_map(
-        |(neighbours, damping, (source_power, target_power), shrinkage, decay, max_user_items)| ItemCfConfig {
-            neighbours,
-            damping,
-            damping_power: 0.4,
-            source_power,
-            target_power,
-            shrinkage: [0.0, 2.5][shrinkage],
-            decay_per_day: [0.0, 0.3][decay],
-            max_user_items,
-            memory_mib: 0,
+        |(neighbours, damping, (source_power, target_power), shrinkage, decay, max_user_items)| {
+            ItemCfConfig {
+                neighbours,
+                damping,
+                damping_power: 0.4,
+                source_power,
+                target_power,
+                shrinkage: [0.0, 2.5][shrinkage],
+                decay_per_day: [0.0, 0.3][decay],
+                max_user_items,
+                memory_mib: 0,
+            }
         },
     )
 }
@@ -251,9 +257,18 @@ fn wide_rows_and_further_tiles_agree_with_pairs_counted_one_by_one() {
     let item = lists.concat();
     let p = Positives { items: items as usize, offsets: &offsets, item: &item, time_ms: &[] };
     for damping in [Damping::None, Damping::Power] {
-        let cfg = ItemCfConfig { damping, neighbours: 50, max_user_items: 0, source_power: 0.5, target_power: 0.5, ..Default::default() };
+        let cfg = ItemCfConfig {
+            damping,
+            neighbours: 50,
+            max_user_items: 0,
+            source_power: 0.5,
+            target_power: 0.5,
+            ..Default::default()
+        };
         let built = cfg.build(&p).unwrap();
-        let weight = |list: &Vec<u32>| if damping == Damping::None { 1.0 } else { (list.len() as f64).powf(-f64::from(0.6f32)) };
+        let weight = |list: &Vec<u32>| {
+            if damping == Damping::None { 1.0 } else { (list.len() as f64).powf(-f64::from(0.6f32)) }
+        };
         let mut count = vec![0.0f64; items as usize];
         lists.iter().flatten().for_each(|&i| count[i as usize] += 1.0);
         for a in [0u32, 3, 60, 30_030, 69_999] {

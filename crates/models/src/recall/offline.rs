@@ -54,13 +54,17 @@ pub const OFFLINE: &[OfflineDef] = &[
         name: "bpr",
         draws: true,
         check: |m| m.options::<BprConfig>()?.check(),
-        fit: |m, p, seed| Ok(OfflineModel::Factors(m.options::<BprConfig>()?.fit(p, seed, &mut |_, _| {})?)),
+        fit: |m, p, seed| {
+            Ok(OfflineModel::Factors(m.options::<BprConfig>()?.fit(p, seed, &mut |_, _| {})?))
+        },
     },
     OfflineDef {
         name: "item2vec",
         draws: true,
         check: |m| m.options::<Item2VecConfig>()?.check(),
-        fit: |m, p, seed| Ok(OfflineModel::Factors(m.options::<Item2VecConfig>()?.fit(p, seed, &mut |_| {})?)),
+        fit: |m, p, seed| {
+            Ok(OfflineModel::Factors(m.options::<Item2VecConfig>()?.fit(p, seed, &mut |_| {})?))
+        },
     },
 ];
 
@@ -83,7 +87,12 @@ impl OfflineDef {
     /// # Errors
     /// As [`OfflineDef::check`], lists that do not hold together, a budget of memory that is too small, or vectors that are
     /// no numbers any more.
-    pub fn fit(&self, model: &ModelConfig, positives: &Positives<'_>, seed: u64) -> Result<OfflineModel, Error> {
+    pub fn fit(
+        &self,
+        model: &ModelConfig,
+        positives: &Positives<'_>,
+        seed: u64,
+    ) -> Result<OfflineModel, Error> {
         (self.fit)(model, positives, seed)
     }
 }

@@ -49,7 +49,11 @@ pub struct Event {
 
 impl Event {
     /// (user, item, time) by rising user; rows beyond the known ones count, so the numbers of users and items come too.
-    pub(crate) fn by_user(events: &[Self], users: usize, items: usize) -> (Vec<(u32, u32, i64)>, usize, usize) {
+    pub(crate) fn by_user(
+        events: &[Self],
+        users: usize,
+        items: usize,
+    ) -> (Vec<(u32, u32, i64)>, usize, usize) {
         let mut sorted: Vec<(u32, u32, i64)> = events.iter().map(|e| (e.user, e.item, e.time_ms)).collect();
         sorted.sort_unstable();
         let users = sorted.last().map_or(users, |e| users.max(e.0 as usize + 1));

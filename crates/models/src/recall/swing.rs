@@ -38,7 +38,14 @@ pub struct SwingConfig {
 
 impl Default for SwingConfig {
     fn default() -> Self {
-        Self { neighbours: 200, alpha: 1.0, user_power: 0.5, max_user_items: 500, max_item_users: 1000, memory_mib: 0 }
+        Self {
+            neighbours: 200,
+            alpha: 1.0,
+            user_power: 0.5,
+            max_user_items: 500,
+            max_item_users: 1000,
+            memory_mib: 0,
+        }
     }
 }
 
@@ -46,7 +53,8 @@ impl SwingConfig {
     /// # Errors
     /// An option out of range.
     pub fn check(&self) -> Result<(), Error> {
-        let fail = |key, x: f32, what| Err(Error::Config(format!("{MODEL}: key `{key}` is {x}; it must be {what}")));
+        let fail =
+            |key, x: f32, what| Err(Error::Config(format!("{MODEL}: key `{key}` is {x}; it must be {what}")));
         if !(self.alpha.is_finite() && self.alpha > 0.0) {
             return fail("alpha", self.alpha, "above 0");
         }
@@ -102,7 +110,8 @@ impl<'a> Swing<'a> {
         let items = self.by_item.rows();
         let size = Size {
             fixed: self.by_item.bytes() + self.weights.len() * 4,
-            worker: items * 16 + (0..self.by_user.rows()).map(|u| self.by_user.count(u)).max().unwrap_or(0) * 8,
+            worker: items * 16
+                + (0..self.by_user.rows()).map(|u| self.by_user.count(u)).max().unwrap_or(0) * 8,
             rows: rows.count(items),
             columns: items,
             neighbours: self.config.neighbours,
@@ -155,7 +164,8 @@ impl<'a> Swing<'a> {
         if n < 2 {
             return;
         }
-        let term = (self.weights[u] * self.weights[v] / (self.config.alpha + n as f32)).max(f32::MIN_POSITIVE);
+        let term =
+            (self.weights[u] * self.weights[v] / (self.config.alpha + n as f32)).max(f32::MIN_POSITIVE);
         for &i in &common[..n] {
             let sum = &mut sums[i as usize];
             if *sum == 0.0 {

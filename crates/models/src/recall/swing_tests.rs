@@ -15,7 +15,8 @@ fn naive(cfg: &SwingConfig, world: &World) -> Vec<Vec<f64>> {
         let mut scores = vec![0.0; items as usize];
         for (n, &(u, _)) in takers.iter().enumerate() {
             for &(v, _) in &takers[n + 1..] {
-                let common: Vec<u32> = lists[u].keys().filter(|j| lists[v].contains_key(j)).copied().collect();
+                let common: Vec<u32> =
+                    lists[u].keys().filter(|j| lists[v].contains_key(j)).copied().collect();
                 let term = weight(u) * weight(v) / (f64::from(cfg.alpha) + common.len() as f64);
                 common.iter().filter(|j| **j != i).for_each(|&j| scores[j as usize] += term);
             }

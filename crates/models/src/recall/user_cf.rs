@@ -80,7 +80,9 @@ impl UserCfConfig {
             ("decay_per_day", self.decay_per_day),
         ];
         match numbers.iter().find(|(_, x)| !(x.is_finite() && *x >= 0.0)) {
-            Some((key, x)) => Err(Error::Config(format!("{MODEL}: key `{key}` is {x}; it must be 0 or more"))),
+            Some((key, x)) => {
+                Err(Error::Config(format!("{MODEL}: key `{key}` is {x}; it must be 0 or more")))
+            }
             None => Ok(()),
         }
     }
@@ -180,7 +182,11 @@ impl UserCf {
             let weight = self.weights.get(item as usize).copied().unwrap_or(1.0);
             for at in self.sides.by_link.span(item as usize) {
                 let days = time.abs_diff(self.sides.by_link.time(at)) as f32 / DAY_MS;
-                let fade = if self.config.decay_per_day > 0.0 { (-self.config.decay_per_day * days).exp() } else { 1.0 };
+                let fade = if self.config.decay_per_day > 0.0 {
+                    (-self.config.decay_per_day * days).exp()
+                } else {
+                    1.0
+                };
                 sums[self.sides.by_link.member[at] as usize] += weight * fade;
             }
         }

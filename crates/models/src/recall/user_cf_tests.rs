@@ -33,7 +33,9 @@ fn naive(cfg: &UserCfConfig, world: &World) -> Vec<Vec<Option<f64>>> {
         let (alpha, beta) = (f64::from(cfg.source_power), f64::from(cfg.target_power));
         sum.map(|s: f64| s / (size(u).powf(alpha) * size(v).powf(beta) + f64::from(cfg.shrinkage)))
     };
-    (0..world.users).map(|u| (0..world.users).map(|v| if u == v { None } else { pair(u, v) }).collect()).collect()
+    (0..world.users)
+        .map(|u| (0..world.users).map(|v| if u == v { None } else { pair(u, v) }).collect())
+        .collect()
 }
 
 fn any_config() -> impl Strategy<Value = UserCfConfig> {
@@ -113,7 +115,12 @@ proptest! {
 fn an_item_scores_what_its_takers_are_worth() {
     // User 2 shares one of two items with user 0 and none with user 1.
     let p = Positives { items: 4, offsets: &[0, 2, 3, 5], item: &[0, 1, 2, 1, 3], time_ms: &[] };
-    let cfg = UserCfConfig { damping: Damping::None, source_power: 0.0, target_power: 1.0, ..UserCfConfig::default() };
+    let cfg = UserCfConfig {
+        damping: Damping::None,
+        source_power: 0.0,
+        target_power: 1.0,
+        ..UserCfConfig::default()
+    };
     let model = UserCf::build(&cfg, &p).unwrap();
     assert_eq!(model.similar().neighbours(2), [(0, 0.5)]);
     let similar = model.similar_to(&[(1, 0), (3, 0)], Some(2));

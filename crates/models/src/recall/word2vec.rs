@@ -152,7 +152,12 @@ impl Word2VecConfig {
     ///
     /// # Errors
     /// An option out of range, sentences that do not hold together, or vectors that are no numbers any more.
-    pub fn fit(&self, corpus: &Corpus<'_>, seed: u64, seen: &mut dyn FnMut(usize)) -> Result<WordVectors, Error> {
+    pub fn fit(
+        &self,
+        corpus: &Corpus<'_>,
+        seed: u64,
+        seen: &mut dyn FnMut(usize),
+    ) -> Result<WordVectors, Error> {
         self.check("word2vec")?;
         let sound = corpus.offsets.first() == Some(&0)
             && corpus.offsets.is_sorted()
@@ -245,8 +250,10 @@ impl<'a> Plan<'a> {
             (true, f) if f > 0.0 => ((config.sample / f).sqrt() + config.sample / f).min(1.0) as f32,
             _ => 1.0,
         };
-        let weights: Vec<f64> =
-            counts.iter().map(|&n| if n > 0 { (n as f64).powf(config.negative_power) } else { 0.0 }).collect();
+        let weights: Vec<f64> = counts
+            .iter()
+            .map(|&n| if n > 0 { (n as f64).powf(config.negative_power) } else { 0.0 })
+            .collect();
         let tree = match config.output {
             Output::HierarchicalSoftmax => Huffman::new(&counts),
             Output::NegativeSampling => Huffman::default(),
@@ -406,7 +413,9 @@ fn predict(
 
 impl Shard {
     fn clear_moves(&mut self, width: usize) {
-        for (moved, rows) in [(&mut self.moved_in, &self.weights.input), (&mut self.moved_out, &self.weights.output)] {
+        for (moved, rows) in
+            [(&mut self.moved_in, &self.weights.input), (&mut self.moved_out, &self.weights.output)]
+        {
             moved.clear();
             moved.resize(rows.len() / width, 0);
         }
@@ -414,7 +423,12 @@ impl Shard {
 }
 
 /// Puts what the shards did to their copies together.
-fn join(width: usize, rows: &mut [f32], shards: &[Shard], of: impl Fn(&Shard) -> (&Vec<f32>, &Vec<u32>) + Sync) {
+fn join(
+    width: usize,
+    rows: &mut [f32],
+    shards: &[Shard],
+    of: impl Fn(&Shard) -> (&Vec<f32>, &Vec<u32>) + Sync,
+) {
     rows.par_chunks_mut(width * 1024).enumerate().for_each(|(chunk, rows)| {
         for (n, row) in rows.chunks_exact_mut(width).enumerate() {
             let at = chunk * 1024 + n;

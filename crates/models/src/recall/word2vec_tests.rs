@@ -101,7 +101,8 @@ fn frequent_words_are_thinned_out_as_the_paper_says() {
 fn threads_change_nothing_and_seeds_do() {
     let (offsets, word) = corpus(60);
     let corpus = Corpus { words: 20, offsets: &offsets, word: &word };
-    let config = Word2VecConfig { dim: 6, shards: 3, sync_words: 40, epochs: 2, shuffle: true, ..Default::default() };
+    let config =
+        Word2VecConfig { dim: 6, shards: 3, sync_words: 40, epochs: 2, shuffle: true, ..Default::default() };
     let fit = |threads, seed| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| config.fit(&corpus, seed, &mut |_| {}).unwrap())
