@@ -116,6 +116,7 @@ fn main() -> Result<(), Failure> {
     };
     let mut options: toml::Table = options.join("\n").parse()?;
     let seed = options.remove("seed").and_then(|s| s.as_integer()).unwrap_or(1) as u64;
+    let every = options.remove("every").and_then(|s| s.as_integer()).unwrap_or(1).max(1) as usize;
     let (mut train, test) = match test.as_str() {
         "valid" => hold_out(read(train)?),
         "none" => (read(train)?, Lists::new()),
@@ -133,7 +134,8 @@ fn main() -> Result<(), Failure> {
     let (seconds, cpu) =
         (start.elapsed().as_secs_f64(), cpu_seconds().zip(before).map_or(f64::NAN, |(a, b)| a - b));
     rounds.sort_by(f64::total_cmp);
-    let users: Vec<usize> = (0..test.len()).filter(|&u| !test[u].is_empty() && u < train.len()).collect();
+    let users: Vec<usize> =
+        (0..test.len()).step_by(every).filter(|&u| !test[u].is_empty() && u < train.len()).collect();
     let judged: Vec<(f64, f64)> = users.par_iter().map(|&u| judge(&model, u, &train[u], &test[u])).collect();
     let mean = |f: fn(&(f64, f64)) -> f64| judged.iter().map(f).sum::<f64>() / judged.len().max(1) as f64;
     println!(

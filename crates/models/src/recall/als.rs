@@ -163,14 +163,15 @@ fn half_of<const D: usize>(config: &AlsConfig, x: &mut [f32], lists: &Grouped, y
     let (gram, _) = gram.as_chunks::<D>();
     let (y, _) = y.as_chunks::<D>();
     let (x, _) = x.as_chunks_mut::<D>();
-    x.par_chunks_mut(BLOCK).enumerate().for_each_init(Vec::new, |taken, (block, rows)| {
+    let buffers = || (Vec::new(), Vec::new());
+    x.par_chunks_mut(BLOCK).enumerate().for_each_init(buffers, |(taken, weights), (block, rows)| {
         for (n, row) in rows.iter_mut().enumerate() {
             let list = lists.of(block * BLOCK + n);
             if !list.is_empty() {
                 vectorised(|| {
                     taken.clear();
                     taken.extend(list.iter().map(|&i| y[i as usize]));
-                    solve(row, gram, taken, (config.alpha, config.steps));
+                    solve(row, gram, taken, (config.alpha, config.steps, weights));
                 });
             }
         }
@@ -183,10 +184,10 @@ fn solve<const D: usize>(
     x: &mut [f32; D],
     gram: &[[f32; D]],
     taken: &[[f32; D]],
-    (alpha, steps): (f32, usize),
+    (alpha, steps, weights): (f32, usize, &mut Vec<f32>),
 ) {
     let mut product = [0.0f32; D];
-    apply(x, gram, taken, alpha, &mut product);
+    apply(x, gram, taken, (alpha, weights), &mut product);
     let mut residual = [0.0f32; D];
     for y in taken {
         (0..D).for_each(|d| residual[d] += y[d]);
@@ -199,7 +200,7 @@ fn solve<const D: usize>(
         if size < 1e-20 {
             return;
         }
-        apply(&direction, gram, taken, alpha, &mut product);
+        apply(&direction, gram, taken, (alpha, weights), &mut product);
         let along = size / dot(&direction, &product);
         (0..D).for_each(|d| x[d] += along * direction[d]);
         (0..D).for_each(|d| residual[d] -= along * product[d]);
@@ -210,24 +211,32 @@ fn solve<const D: usize>(
     }
 }
 
-/// out = (G + α Σ y yᵀ) p.
+/// out = (G + α Σ y yᵀ) p; `weights` holds as many places as `taken`.
 #[inline(always)]
 fn apply<const D: usize>(
     p: &[f32; D],
     gram: &[[f32; D]],
     taken: &[[f32; D]],
-    alpha: f32,
+    (alpha, weights): (f32, &mut Vec<f32>),
     out: &mut [f32; D],
 ) {
-    let mut sum = [0.0f32; D];
-    for (row, &p) in gram.iter().zip(p) {
-        (0..D).for_each(|d| sum[d] += p * row[d]);
+    weights.clear();
+    weights.extend(taken.iter().map(|y| alpha * dot(y, p)));
+    *out = [0.0; D];
+    combine(gram, p, out);
+    combine(taken, weights, out);
+}
+
+/// out += Σ c_r row_r, four rows at a time.
+#[inline(always)]
+fn combine<const D: usize>(rows: &[[f32; D]], by: &[f32], out: &mut [f32; D]) {
+    let ((fours, rest), (by4, by1)) = (rows.as_chunks::<4>(), by.as_chunks::<4>());
+    for ([r0, r1, r2, r3], [c0, c1, c2, c3]) in fours.iter().zip(by4) {
+        (0..D).for_each(|d| out[d] += (c0 * r0[d] + c1 * r1[d]) + (c2 * r2[d] + c3 * r3[d]));
     }
-    for y in taken {
-        let weight = alpha * dot(y, p);
-        (0..D).for_each(|d| sum[d] += weight * y[d]);
+    for (row, c) in rest.iter().zip(by1) {
+        (0..D).for_each(|d| out[d] += c * row[d]);
     }
-    *out = sum;
 }
 
 /// YᵀY `[dim, dim]`.
@@ -237,7 +246,19 @@ fn gram(y: &[f32], dim: usize) -> Vec<f32> {
         .map(|rows| {
             let mut part = vec![0.0f32; dim * dim];
             vectorised(|| {
-                for row in rows.chunks_exact(dim) {
+                let mut fours = rows.chunks_exact(4 * dim);
+                for four in &mut fours {
+                    let (a, rest) = four.split_at(dim);
+                    let (b, rest) = rest.split_at(dim);
+                    let (c, d) = rest.split_at(dim);
+                    for (n, sums) in part.chunks_exact_mut(dim).enumerate() {
+                        let v = [a[n], b[n], c[n], d[n]];
+                        for (s, (((a, b), c), d)) in sums.iter_mut().zip(a.iter().zip(b).zip(c).zip(d)) {
+                            *s += (v[0] * a + v[1] * b) + (v[2] * c + v[3] * d);
+                        }
+                    }
+                }
+                for row in fours.remainder().chunks_exact(dim) {
                     for (sums, &v) in part.chunks_exact_mut(dim).zip(row) {
                         sums.iter_mut().zip(row).for_each(|(s, w)| *s += v * w);
                     }

@@ -1,5 +1,6 @@
 //! Vectors of items learned outside the rankers, and how a user gets one: what ALS, BPR and item2vec hand to a channel.
 
+use millstream_nn::kernels::vectorised;
 use millstream_schema::{ItemRow, UserRow};
 use serde::{Deserialize, Serialize};
 
@@ -24,8 +25,14 @@ pub trait Factors: Send + Sync {
 
     /// Scores of all items for a vector of a user; `out` is `[N]` or longer, where the rest becomes 0.
     fn score_into(&self, user: &[f32], out: &mut [f32]) {
-        let scores = self.items().chunks_exact(self.dim()).map(|item| dot(user, item));
-        out.iter_mut().zip(scores.chain(std::iter::repeat(0.0))).for_each(|(o, s)| *o = s);
+        let (dim, items) = (self.dim(), self.items());
+        let known = (items.len() / dim).min(out.len());
+        out[known..].fill(0.0);
+        vectorised(|| {
+            for (o, item) in out.iter_mut().zip(items.chunks_exact(dim)) {
+                *o = dot(user, item);
+            }
+        });
     }
 }
 
@@ -43,6 +50,8 @@ pub enum FoldIn {
     },
     /// The mean of the vectors of the history's items, of length 1.
     Mean,
+    /// As `Mean`, of other vectors of the same items, `[N, D]`: those that tell of the ones which are scored.
+    MeanOf(Vec<f32>),
     /// The mean, and from there gradient steps of the BPR loss against drawn items.
     Bpr {
         /// Steps per item of the history.
@@ -84,8 +93,20 @@ impl FactorModel {
 
     /// The best `k` items for a vector of a user among those that `keep` lets through, best first, ties by row.
     pub fn recommend(&self, user: &[f32], k: usize, keep: &dyn Fn(ItemRow) -> bool) -> Vec<(ItemRow, f32)> {
-        let scores = self.items.chunks_exact(self.dim).map(|item| dot(user, item));
-        let mut best: Vec<(ItemRow, f32)> = (0u32..).zip(scores).filter(|x| keep(x.0)).collect();
+        let mut scores = vec![0.0; self.items.len() / self.dim];
+        self.score_into(user, &mut scores);
+        let mut best: Vec<(ItemRow, f32)> = Vec::with_capacity(4 * k.max(64));
+        // Whatever is below the k-th best met so far needs no look at `keep`.
+        let mut floor = f32::NEG_INFINITY;
+        for (item, score) in (0u32..).zip(scores) {
+            if score >= floor && keep(item) {
+                best.push((item, score));
+                if best.len() >= 4 * k.max(64) {
+                    top(&mut best, k);
+                    floor = best.last().map_or(floor, |x| x.1);
+                }
+            }
+        }
         top(&mut best, k);
         best
     }
@@ -108,6 +129,7 @@ impl FactorModel {
         let whole = |x: &[f32]| read.dim > 0 && x.len().is_multiple_of(read.dim) && numbers(x);
         let gram = match &read.fold_in {
             FoldIn::Solve { gram, .. } => Some(gram.len()) == read.dim.checked_mul(read.dim) && numbers(gram),
+            FoldIn::MeanOf(inputs) => inputs.len() == read.items.len() && numbers(inputs),
             FoldIn::Mean | FoldIn::Bpr { .. } => true,
         };
         match whole(&read.items) && whole(&read.users) && gram {
@@ -136,7 +158,8 @@ impl Factors for FactorModel {
     }
 
     fn user_vector(&self, history: &[(ItemRow, f32)]) -> Vec<f32> {
-        let row = |item: ItemRow| self.items.get(item as usize * self.dim..(item as usize + 1) * self.dim);
+        let from = if let FoldIn::MeanOf(inputs) = &self.fold_in { inputs } else { &self.items };
+        let row = |item: ItemRow| from.get(item as usize * self.dim..(item as usize + 1) * self.dim);
         let known: Vec<(&[f32], f32)> =
             history.iter().filter(|x| x.1 > 0.0).filter_map(|x| row(x.0).map(|r| (r, x.1))).collect();
         if known.is_empty() {
@@ -144,7 +167,7 @@ impl Factors for FactorModel {
         }
         match &self.fold_in {
             FoldIn::Solve { alpha, l2, gram } => als::fold_in(&known, gram, (*alpha, *l2)),
-            FoldIn::Mean => {
+            FoldIn::Mean | FoldIn::MeanOf(_) => {
                 let mut mean = self.mean(&known);
                 normalise(&mut mean);
                 mean
@@ -204,6 +227,7 @@ mod tests {
     fn bytes_come_back_and_damage_is_found() {
         for fold_in in [
             FoldIn::Mean,
+            FoldIn::MeanOf(vec![0.5; 6]),
             FoldIn::Bpr { steps: 3, lr: 0.1, l2: 0.0 },
             FoldIn::Solve { alpha: 1.0, l2: 0.1, gram: vec![1.0; 4] },
         ] {
@@ -215,6 +239,8 @@ mod tests {
             assert!(FactorModel::from_bytes(&bad).is_err());
         }
         let wrong = FactorModel { items: vec![1.0; 5], ..model() };
+        assert!(FactorModel::from_bytes(&wrong.to_bytes().unwrap()).is_err());
+        let wrong = FactorModel { fold_in: FoldIn::MeanOf(vec![0.5; 4]), ..model() };
         assert!(FactorModel::from_bytes(&wrong.to_bytes().unwrap()).is_err());
         let wrong = FactorModel { users: vec![f32::NAN; 2], ..model() };
         assert!(FactorModel::from_bytes(&wrong.to_bytes().unwrap()).is_err());

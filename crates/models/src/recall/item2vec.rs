@@ -1,6 +1,8 @@
 //! Item2Vec (Barkan and Koenigstein, 2016): word2vec over what users took, users' lists or their sessions being the sentences.
 //!
-//! A user is the mean of the vectors of what she took, items' vectors having length 1, so that a score is a mean cosine.
+//! A user is the mean of the vectors of what she took, items' vectors having length 1. `score = "input"` scores an item by its own
+//! vector, the mean cosine of the paper; `score = "output"` by the vector that it was told by when others were its context, which ranks
+//! what comes together, not what is alike.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +12,17 @@ use crate::recall::positives::{Grouped, Positives};
 use crate::recall::word2vec::{Architecture, Corpus, Output, Word2VecConfig};
 
 const MODEL: &str = "item2vec";
+
+/// Which of an item's two vectors is scored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scored {
+    /// The one that tells of others.
+    #[default]
+    Input,
+    /// The one that it is told by; negative sampling only.
+    Output,
+}
 
 /// Options of item2vec. Those of word2vec (`crate::recall::word2vec`) have the same names and meanings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,6 +54,8 @@ pub struct Item2VecConfig {
     pub shuffle: bool,
     /// Only a user's latest so many items count; 0 for all.
     pub max_user_items: usize,
+    /// Which of an item's two vectors is scored.
+    pub score: Scored,
     /// Parts that learn side by side.
     pub shards: usize,
     /// Items that a shard learns between two syncs.
@@ -63,6 +78,7 @@ impl Default for Item2VecConfig {
             session_gap_mins: 0,
             shuffle: true,
             max_user_items: 1000,
+            score: Scored::Input,
             shards: 2,
             sync_words: 100_000,
         }
@@ -73,6 +89,11 @@ impl Item2VecConfig {
     /// # Errors
     /// An option out of range.
     pub fn check(&self) -> Result<(), Error> {
+        if self.score == Scored::Output && self.output != Output::NegativeSampling {
+            return Err(Error::Config(format!(
+                "{MODEL}: score = \"output\" needs output = \"negative_sampling\"; a hierarchical softmax has no vector per item"
+            )));
+        }
         self.word2vec().check(MODEL)
     }
 
@@ -116,7 +137,14 @@ impl Item2VecConfig {
         let corpus = Corpus { words: positives.items, offsets: &offsets, word: &word };
         let mut vectors = self.word2vec().fit(&corpus, seed, seen)?;
         vectors.input.chunks_exact_mut(self.dim).for_each(normalise);
-        Ok(FactorModel::new(MODEL, self.dim, (vectors.input, Vec::new()), FoldIn::Mean))
+        let (items, fold_in) = match self.score {
+            Scored::Input => (vectors.input, FoldIn::Mean),
+            Scored::Output => {
+                vectors.output.chunks_exact_mut(self.dim).for_each(normalise);
+                (vectors.output, FoldIn::MeanOf(vectors.input))
+            }
+        };
+        Ok(FactorModel::new(MODEL, self.dim, (items, Vec::new()), fold_in))
     }
 }
 
@@ -165,12 +193,20 @@ mod tests {
             offsets.push(item.len() as u64);
         }
         let p = Positives { items: 24, offsets: &offsets, item: &item, time_ms: &[] };
-        let config =
-            Item2VecConfig { dim: 8, epochs: 40, sample: 0.0, shards: 1, ..Item2VecConfig::default() };
-        let model = config.fit(&p, 1, &mut |_| {}).unwrap();
-        for user in 0..2 {
-            let x = model.user_vector(&[(user * 12, 1.0), (user * 12 + 5, 1.0)]);
-            assert!(model.recommend(&x, 8, &|_| true).iter().all(|x| x.0 / 12 == user));
+        for score in [Scored::Input, Scored::Output] {
+            let config = Item2VecConfig {
+                dim: 8,
+                epochs: 40,
+                sample: 0.0,
+                shards: 1,
+                score,
+                ..Item2VecConfig::default()
+            };
+            let model = config.fit(&p, 1, &mut |_| {}).unwrap();
+            for user in 0..2 {
+                let x = model.user_vector(&[(user * 12, 1.0), (user * 12 + 5, 1.0)]);
+                assert!(model.recommend(&x, 8, &|_| true).iter().all(|x| x.0 / 12 == user), "{score:?}");
+            }
         }
     }
 }
