@@ -15,6 +15,9 @@ use crate::asking::Asking;
 /// The kind of channel that reads what is kept.
 pub const KIND: &str = "near_line";
 
+/// A list that is of no use is not made again within this time.
+const AGAIN_MS: i64 = 60_000;
+
 /// The store as the channel sees it: empty until the server has opened it.
 #[derive(Default)]
 pub struct Shelf(OnceLock<Arc<AheadLists>>);
@@ -67,6 +70,8 @@ pub struct Keeper {
     worker: Worker,
     /// Names of the channels that read what is kept.
     channels: BTreeSet<String>,
+    lists: Arc<AheadLists>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Keeper {
@@ -84,7 +89,7 @@ impl Keeper {
             asking,
             profiles: profiles.clone(),
             stream: stream.clone(),
-            clock,
+            clock: clock.clone(),
         };
         let sizes = (config.near_line.threads, config.near_line.queue);
         let worker = Worker::start(sizes, move |user| job.run(user))?;
@@ -97,7 +102,8 @@ impl Keeper {
         // Once only: there is one server to a chain.
         let _ = shelf.0.set(stream.ahead.clone());
         let channels = config.channels.iter().filter(|c| c.kind() == KIND);
-        Ok(Self { worker, channels: channels.map(|c| c.name.clone()).collect() })
+        let channels = channels.map(|c| c.name.clone()).collect();
+        Ok(Self { worker, channels, lists: stream.ahead.clone(), clock })
     }
 
     /// Puts the users of actions into the queue.
@@ -108,12 +114,17 @@ impl Keeper {
         }
     }
 
-    /// Puts the user of a request into the queue for whom nothing was kept.
+    /// Puts the user of a request into the queue for whom nothing was kept that could be used, unless that was made
+    /// just now: another would be no better.
     pub fn missed(&self, user: &str, channels: &[millstream_pipeline::trace::ChannelTrace]) {
         use millstream_pipeline::trace::ChannelStatus::Answered;
         let mut own = channels.iter().filter(|c| self.channels.contains(&*c.name));
         if own.any(|c| c.status == Answered && c.returned == 0) {
-            self.worker.push(user);
+            let since = self.clock.now_ms() - AGAIN_MS;
+            let fresh = self.lists.get(user).is_ok_and(|list| list.is_some_and(|l| l.made_ms > since));
+            if !fresh {
+                self.worker.push(user);
+            }
         }
     }
 

@@ -102,3 +102,65 @@ impl AheadLists {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Stream;
+    use millstream_schema::EventKind;
+
+    fn list(n: usize) -> Ahead {
+        let items = (0..n).map(|i| (format!("i{i}"), 1.0 / (i + 1) as f32)).collect();
+        Ahead { made_ms: 1_700_000_000_000, made_from: u64::MAX, items }
+    }
+
+    #[test]
+    fn lists_come_back_after_a_restart_and_go_with_their_user() {
+        let dir = tempfile::tempdir().unwrap();
+        {
+            let stream = Stream::open(dir.path()).unwrap();
+            stream.ahead.put("anna", &list(1)).unwrap();
+            stream.ahead.put("anna", &list(200)).unwrap();
+            stream.ahead.put("bo", &list(0)).unwrap();
+            stream.ahead.put("cy", &list(3)).unwrap();
+            stream.ahead.remove("cy").unwrap();
+            assert!(stream.ahead.put("", &list(1)).is_err());
+        }
+        let stream = Stream::open(dir.path()).unwrap();
+        assert_eq!(stream.ahead.get("anna").unwrap(), Some(list(200)));
+        let mut met = Vec::new();
+        stream.ahead.each(&mut |user, list| met.push((user.to_owned(), list.items.len()))).unwrap();
+        assert_eq!(met, [("anna".to_owned(), 200), ("bo".to_owned(), 0)]);
+        stream.records.forget_user("anna", 0).unwrap();
+        assert_eq!(stream.ahead.get("anna").unwrap(), None);
+        assert_eq!(stream.ahead.get("").unwrap(), None);
+    }
+
+    #[test]
+    fn a_directory_of_before_gets_its_place_for_lists() {
+        let dir = tempfile::tempdir().unwrap();
+        crate::shelf::create_of_before(dir.path());
+        let stream = Stream::open(dir.path()).unwrap();
+        assert_eq!(stream.ahead.get("anna").unwrap(), None);
+        stream.ahead.put("anna", &list(2)).unwrap();
+        assert_eq!(stream.ahead.get("anna").unwrap(), Some(list(2)));
+    }
+
+    #[test]
+    fn the_print_of_a_history_changes_with_it() {
+        let action = |item: &str, kind, time_ms| Action { item: item.into(), kind, time_ms, value: 1.0 };
+        let of = |history: &[Action]| print_of(history);
+        let one = action("a", EventKind::Click, 5);
+        let all = [
+            of(&[]),
+            of(std::slice::from_ref(&one)),
+            of(&[one.clone(), one.clone()]),
+            of(&[action("b", EventKind::Click, 5)]),
+            of(&[action("a", EventKind::Cart, 5)]),
+            of(&[action("a", EventKind::Click, 6)]),
+        ];
+        let distinct: std::collections::BTreeSet<u64> = all.into_iter().collect();
+        assert_eq!(distinct.len(), all.len());
+        assert_eq!(of(&[one.clone()]), all[1]);
+    }
+}

@@ -138,3 +138,13 @@ fn create(dir: &Path, inner: &Path) -> Result<()> {
     fs::rename(&unfinished, inner).map_err(io)?;
     File::open(dir).and_then(|d| d.sync_all()).map_err(io)
 }
+
+/// A directory as it was made before lists ahead of time were known.
+#[cfg(test)]
+pub(crate) fn create_of_before(dir: &Path) {
+    let db = open_database(&dir.join(DATABASE)).unwrap();
+    for name in KEYSPACES.into_iter().filter(|name| *name != AheadLists::KEYSPACE) {
+        db.keyspace(name, KeyspaceCreateOptions::default).unwrap();
+    }
+    db.persist(PersistMode::SyncAll).unwrap();
+}

@@ -40,6 +40,7 @@ fn the_question_says_who_asks_and_the_answer_is_taken_as_far_as_it_can_be_used()
     let history = heard["history"].as_array().unwrap();
     assert_eq!(history.len(), 4);
     assert_eq!((&history[3]["item"], &history[3]["kind"]), (&"i42".into(), &"click".into()));
+    drop(heard);
     let few = remote(&url, PATIENT).recall(&call, 1).unwrap();
     assert_eq!(few.len(), 1);
 }
