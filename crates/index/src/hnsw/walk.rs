@@ -120,7 +120,7 @@ pub(super) fn walk(
     keep: impl Fn(u32) -> bool,
     scratch: &mut Scratch,
 ) -> bool {
-    scratch.begin(arena.len());
+    scratch.begin(arena.room());
     scratch.beam.begin(route.ef);
     scratch.gather(route.start.iter().copied());
     loop {
@@ -150,7 +150,7 @@ pub(super) fn wade(
     keep: impl Fn(u32) -> bool,
     scratch: &mut Scratch,
 ) -> bool {
-    scratch.begin(arena.len());
+    scratch.begin(arena.room());
     scratch.gather(route.start.iter().copied());
     loop {
         judge(arena, scorer, route.ef, &keep, scratch);
