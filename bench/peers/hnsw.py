@@ -189,17 +189,20 @@ def compare(kind, options, folder):
     for name, values in (("base", base), ("queries", queries), ("truth", truth.astype(np.float32))):
         np.save(folder / f"{name}.npy", values)
     data = (base, queries, truth)
-    indexes = [Ours(folder, *kind_of.split(":")) for kind_of in options.ours.split(",")]
-    indexes = [i for i in indexes]
-    for ours in indexes:
-        ours.kind = (ours.kind[0], int(ours.kind[1]))
-        ours.name = f"ours, {ours.kind[0]}{', int8 walk' if ours.kind[1] else ''}"
-    if not options.alone:
-        indexes += [Hnswlib(*data), Faiss(*data), Usearch(*data, "f32"), Usearch(*data, "i8")]
+    ours = (kind_of.split(":") for kind_of in options.ours.split(","))
+    indexes = [Ours(folder, storage, int(coarse)) for storage, coarse in ours]
+    peers = {
+        "hnswlib": lambda: Hnswlib(*data),
+        "faiss": lambda: Faiss(*data),
+        "usearch": lambda: Usearch(*data, "f32"),
+        "usearch-i8": lambda: Usearch(*data, "i8"),
+    }
+    indexes += [peers[name]() for name in options.peers.split(",") if name]
     results = {index.name: {} for index in indexes}
     for threads in options.build_threads:
         for index in indexes:
             results[index.name][f"build_{threads}"] = index.build(threads)
+            print(f"{index.name}: built by {threads} in {results[index.name][f'build_{threads}']:.1f} s", file=sys.stderr)
     brackets = {index.name: bracket(index) for index in indexes}
     rounds = {index.name: [] for index in indexes}
     for _ in range(options.rounds):
@@ -226,7 +229,7 @@ def main():
     parser.add_argument("--kinds", default="clustered,uniform")
     parser.add_argument("--ours", default="f32:1,f32:0,int8:0", help="storage:int8 walk, ...")
     parser.add_argument("--build-threads", type=lambda text: [int(t) for t in text.split(",")], default=[2])
-    parser.add_argument("--alone", action="store_true", help="leave the peers out")
+    parser.add_argument("--peers", default="hnswlib,faiss,usearch,usearch-i8", help="which to compare with")
     options = parser.parse_args()
     summary = {}
     for kind in options.kinds.split(","):

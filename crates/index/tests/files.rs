@@ -79,6 +79,53 @@ fn damage(path: &Path, open: &dyn Fn() -> Result<(), millstream_index::Error>) {
     }
 }
 
+/// Files of format 1, written by the program before format 2 came:
+///
+/// ```text
+/// let items: Vec<u32> = (0..24).map(|i| i * 3 + 1).collect();
+/// let vectors: Vec<f32> = (0..96).map(|at| (at as f32 * 0.37).sin() * (1.0 + at as f32 * 0.01)).collect();
+/// let config = HnswConfig { m: 4, ef_construction: 16, ef_search: 12, seed: 5 };
+/// let mut index = Hnsw::build(Metric::InnerProduct, config, 4, &items, &vectors).unwrap();
+/// for item in [4, 22, 40] { assert!(index.remove(item)); }
+/// index.upsert(100, &[0.5, -0.25, 0.125, 1.0]).unwrap();
+/// index.save("hnsw_v1.mill").unwrap();
+/// Flat::build(4, Metric::Cosine, &items, &vectors).unwrap().save("flat_v1.mill").unwrap();
+/// ```
+#[test]
+fn files_of_the_first_format_still_open() {
+    let vectors: Vec<f32> = (0..96).map(|at| (at as f32 * 0.37).sin() * (1.0 + at as f32 * 0.01)).collect();
+    let items: Vec<u32> = (0..24).map(|i| i * 3 + 1).collect();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    let twin = Flat::build(4, Metric::InnerProduct, &items, &vectors).unwrap();
+    for item in [4, 22, 40] {
+        assert!(twin.remove(item));
+    }
+    twin.upsert(100, &[0.5, -0.25, 0.125, 1.0]).unwrap();
+    let open: [fn(&Path) -> Result<Hnsw, millstream_index::Error>; 2] =
+        [|p| Hnsw::open(p), |p| Hnsw::open_mapped(p)];
+    for open in open {
+        let graph = open(&folder.join("hnsw_v1.mill")).unwrap();
+        assert_eq!((graph.len(), graph.config().m, graph.config().seed), (22, 4, 5));
+        for item in items.iter().chain([&100]) {
+            assert_eq!(graph.vector(*item), twin.vector(*item));
+        }
+        // The smallest effort that walks: 22 items are more than twice 5.
+        let mut graph = graph;
+        graph.set_ef_search(5).unwrap();
+        let mut found = 0;
+        for query in vectors.chunks(4) {
+            let hits = graph.search(query, 5, &|_| true).unwrap();
+            let truth = twin.search(query, 5, &|_| true).unwrap();
+            found += truth.iter().filter(|t| hits.iter().any(|hit| hit.item == t.item)).count();
+        }
+        assert!(found >= 108, "{found} of 120");
+        graph.upsert(200, &[0.1, 0.2, 0.3, 0.4]).unwrap();
+        assert!(graph.vector(200).is_some() && graph.remove(100) && graph.len() == 22);
+    }
+    let flat = Flat::open(folder.join("flat_v1.mill")).unwrap();
+    assert_eq!((flat.len(), flat.metric(), flat.dim()), (24, Metric::Cosine, 4));
+}
+
 #[test]
 fn damaged_files_are_refused_and_never_searched() {
     let dir = tempfile::tempdir().unwrap();

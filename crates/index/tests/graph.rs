@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use millstream_index::{
-    Candidates, DotScorer, Flat, Hit, Hnsw, HnswConfig, Index, IndexMut, Metric, Scorer, Walk,
+    Candidates, DotScorer, Flat, Hit, Hnsw, HnswConfig, Index, IndexMut, Metric, Scorer, Storage, Walk,
 };
 
 const DIM: usize = 32;
@@ -190,4 +190,39 @@ fn the_same_items_in_the_same_order_give_the_same_file() {
     assert!(first == save("b", 1));
     assert!(first != save("c", 2));
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
+}
+
+#[test]
+fn every_storage_finds_the_neighbours_that_its_precision_allows() {
+    let (items, vectors, queries) = world(3000, 100);
+    let flat = Flat::build(DIM, Metric::Cosine, &items, &vectors).unwrap();
+    let truth = flat.search_batch(&queries, 10, &|_, _| true).unwrap();
+    // An int8 step of 1/127 of the largest number moves neighbours that are nearly as near.
+    for (storage, least) in [(Storage::F32, 0.97), (Storage::Bf16, 0.95), (Storage::Int8, 0.9)] {
+        for coarse in [true, false] {
+            let config = HnswConfig { storage, coarse, ..HnswConfig::default() };
+            let graph = Hnsw::build(Metric::Cosine, config, DIM, &items, &vectors).unwrap();
+            let found = graph.search_batch(&queries, 10, &|_, _| true).unwrap();
+            let recall = recall(&found, &truth);
+            assert!(recall >= least, "{storage:?} {coarse}: {recall}");
+            for hit in found.iter().flatten() {
+                assert!(hit.score <= 1.01);
+            }
+        }
+    }
+}
+
+#[test]
+fn any_number_of_threads_builds_the_same_graph() {
+    let dir = tempfile::tempdir().unwrap();
+    let (items, vectors, _) = world(3000, 0);
+    let files = [1, 2, 5].map(|threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let build =
+            || Hnsw::build(Metric::InnerProduct, HnswConfig::default(), DIM, &items, &vectors).unwrap();
+        let path = dir.path().join(threads.to_string());
+        pool.install(build).save(&path).unwrap();
+        std::fs::read(path).unwrap()
+    });
+    assert!(files[0] == files[1] && files[0] == files[2]);
 }

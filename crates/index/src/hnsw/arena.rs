@@ -116,6 +116,11 @@ impl Arena {
         self.len.load(Acquire) as usize
     }
 
+    /// Places: no node that turns up during a walk has a higher number.
+    pub(super) fn room(&self) -> usize {
+        self.room
+    }
+
     /// What walks compare.
     #[inline]
     pub(super) fn walked(&self) -> &Rows {

@@ -110,7 +110,7 @@ impl Linker<'_> {
                 scratch.beam.offer(score, mate, || false);
             }
             let found: Vec<u32> = scratch.beam.found().map(|(_, near)| near).collect();
-            links[usize::from(level)] = self.choose(node, &found, self.config.m, FILL_OWN).0;
+            links[usize::from(level)] = self.choose(node, &found, self.config.m, false);
         }
         links
     }
@@ -120,8 +120,9 @@ impl Linker<'_> {
     }
 
     /// Up to `most` of the candidates that are nearer to the node than to any chosen before, so that links lead
-    /// in different directions (algorithm 4); with `fill`, then the best of the rest. And those not chosen.
-    fn choose(&self, node: u32, candidates: &[u32], most: usize, fill: bool) -> (Vec<u32>, Vec<u32>) {
+    /// in different directions (algorithm 4); with `fill`, then the best of the rest. Without, lists stay shorter:
+    /// a step costs less, and there is room for links to come.
+    fn choose(&self, node: u32, candidates: &[u32], most: usize, fill: bool) -> Vec<u32> {
         candidates.iter().for_each(|&near| self.arena.rows.prefetch(near));
         let mut ranks: Vec<u64> =
             candidates.iter().map(|&near| rank(self.likeness(node, near), near)).collect();
@@ -129,7 +130,10 @@ impl Linker<'_> {
         let (mut chosen, mut passed): (Vec<u32>, Vec<u32>) = (Vec::with_capacity(most), Vec::new());
         for rank in ranks {
             let (near, score) = (id_of(rank), score_of(rank));
-            if chosen.len() < most && chosen.iter().all(|&other| self.likeness(near, other) < score) {
+            if chosen.len() == most {
+                break;
+            }
+            if chosen.iter().all(|&other| self.likeness(near, other) < score) {
                 chosen.push(near);
             } else {
                 passed.push(near);
@@ -139,7 +143,7 @@ impl Linker<'_> {
             let room = (most - chosen.len()).min(passed.len());
             chosen.extend(passed.drain(..room));
         }
-        (chosen, passed)
+        chosen
     }
 
     /// Gives one node its links back; the answer is whom it is not linked with any more on the ground.
@@ -157,14 +161,14 @@ impl Linker<'_> {
             return Vec::new();
         }
         let candidates: Vec<u32> = old.iter().chain(&new).copied().collect();
-        self.relink(from, level, &candidates, FILL_BACK)
+        self.relink(from, level, &candidates, false)
     }
 
     /// Replaces the links of a node by the best choice among the living of `candidates`, each named once. The
     /// answer is whom it is not linked with any more on the ground.
     fn relink(&self, node: u32, level: u8, candidates: &[u32], fill: bool) -> Vec<u32> {
         let old: Vec<u32> = self.arena.links(node, level).collect();
-        let (chosen, _) = self.choose(node, candidates, self.arena.cap(level), fill);
+        let chosen = self.choose(node, candidates, self.arena.cap(level), fill);
         self.arena.set_links(node, level, &chosen);
         if level > 0 {
             return Vec::new();
@@ -236,6 +240,3 @@ impl Linker<'_> {
         self.adopt(lonely);
     }
 }
-
-const FILL_OWN: bool = true;
-const FILL_BACK: bool = false;

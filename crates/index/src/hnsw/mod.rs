@@ -127,6 +127,7 @@ impl Hnsw {
         check_dim(dim)?;
         config.check()?;
         check_lengths(dim, items, vectors)?;
+        check_nodes(items.len())?;
         let room = Room::for_nodes(items.len().max(FIRST_ROOM), config.m);
         let arena = Arena::zeroed(dim, metric, &config, room)?;
         let mut writer = Writer { room: room.nodes, ..Writer::default() };
@@ -243,9 +244,7 @@ impl Hnsw {
             let living = arena.living() + more;
             writer.room = living + (living / 2).max(FIRST_ROOM);
         }
-        if writer.room > MAX_NODES {
-            return Err(Error::Input(format!("a graph holds at most {MAX_NODES} nodes")));
-        }
+        check_nodes(writer.room)?;
         self.move_to(writer, &arena, enough, levels)
     }
 
@@ -281,6 +280,13 @@ impl Hnsw {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = to.clone();
         Ok(to)
     }
+}
+
+fn check_nodes(nodes: usize) -> Result<()> {
+    if nodes > MAX_NODES {
+        return Err(Error::Input(format!("{nodes} nodes are too many, a graph holds at most {MAX_NODES}")));
+    }
+    Ok(())
 }
 
 /// How many links of living nodes lead to each node on the ground.
