@@ -101,8 +101,8 @@ fn files_of_the_first_format_still_open() {
         assert!(twin.remove(item));
     }
     twin.upsert(100, &[0.5, -0.25, 0.125, 1.0]).unwrap();
-    let open: [fn(&Path) -> Result<Hnsw, millstream_index::Error>; 2] =
-        [|p| Hnsw::open(p), |p| Hnsw::open_mapped(p)];
+    type Open = fn(&Path) -> Result<Hnsw, millstream_index::Error>;
+    let open: [Open; 2] = [|p| Hnsw::open(p), |p| Hnsw::open_mapped(p)];
     for open in open {
         let graph = open(&folder.join("hnsw_v1.mill")).unwrap();
         assert_eq!((graph.len(), graph.config().m, graph.config().seed), (22, 4, 5));

@@ -161,6 +161,6 @@ mod tests {
         ];
         let distinct: std::collections::BTreeSet<u64> = all.into_iter().collect();
         assert_eq!(distinct.len(), all.len());
-        assert_eq!(of(&[one.clone()]), all[1]);
+        assert_eq!(of(std::slice::from_ref(&one)), all[1]);
     }
 }
