@@ -172,7 +172,7 @@ fn what_a_stream_cannot_do_is_said_with_what_to_do() {
     );
     let model = "name = \"deepfm\"\nembedding = 4\nhidden = [16]\ndropout = 0.2";
     with("towers.toml", model, "name = \"two_tower\"");
-    refused(dir, "train towers.toml --stream --data . --out run", &["two_tower", "streams train rankers"]);
+    refused(dir, "train towers.toml --stream --data . --out run", &["two_tower", "needs a catalogue"]);
     with("trees.toml", model, "name = \"gbdt\"");
     refused(dir, "train trees.toml --stream --data . --out run", &["gbdt", "all rows at once"]);
     with("cosine.toml", "window = 500", "schedule = { kind = \"cosine\" }");

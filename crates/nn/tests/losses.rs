@@ -86,5 +86,6 @@ fn a_batch_of_one_item_only_has_nothing_to_learn() {
     let loss = in_batch_softmax(&users, &items, &InBatch { items: &[3, 3], ..InBatch::default() });
     assert_eq!(loss.item(), 0.0);
     let gradients = pass.backward(&loss);
-    assert_eq!(gradients.rows(table), Some(&[0.0; 4][..]));
+    // What is masked has a share of e^-87 or less.
+    assert!(gradients.rows(table).unwrap().iter().all(|g| g.abs() < 1e-30));
 }

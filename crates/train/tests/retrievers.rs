@@ -75,7 +75,7 @@ fn edges(assembler: &Assembler, epoch: u32) -> Edges {
         }
         x.candidate_item.extend((0..8).map(|k| (k * 5 + b as u32 + epoch) % ITEMS));
         x.candidate_request.resize(x.candidate_item.len(), pairs.len() as u32 - 1);
-        x.labels = vec![1.0; x.candidate_item.len()];
+        x.labels = (0..x.candidate_item.len()).map(|n| f32::from(n < pairs.len())).collect();
         assembler.batch(&x).unwrap()
     };
     Edges(pairs.chunks(32).enumerate().map(one).collect())
