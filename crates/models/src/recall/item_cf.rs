@@ -36,7 +36,7 @@ pub enum Damping {
     Power,
 }
 
-/// Options of [`ItemCf::build`]. The default powers were chosen on held-out training items of Gowalla, among the
+/// Options of [`ItemCfConfig::build`]. The default powers were chosen on held-out training items of Gowalla, among the
 /// best of some twenty tried with all neighbours kept; `damping = "log"` with both powers ½ is the
 /// textbook's form. `neighbours` and `max_user_items` bound memory and time, and cost a little recall.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
