@@ -153,7 +153,7 @@ fn esmm_knows_the_conversion_rate_of_what_is_not_clicked() {
 }
 
 #[test]
-#[ignore = "ten times the exposures, which takes minutes: enough carts to tell a rate to less than 1 %"]
+#[ignore = "ten times the exposures, which takes minutes; not run to its end yet"]
 fn with_enough_exposures_esmm_is_within_two_percent() {
     for seed in [1, 3] {
         let Apart { esmm, alone, clicked } = apart(seed, 3_000_000);
