@@ -54,6 +54,13 @@ impl Bar {
         self.bar.set_message(text.into());
     }
 
+    /// A line that stays above the bar.
+    pub fn line(&self, text: impl AsRef<str>) {
+        if !self.quiet {
+            self.bar.suspend(|| eprintln!("{}: {}", self.title, text.as_ref()));
+        }
+    }
+
     fn say(&self, done: u64) {
         let seconds = self.started.elapsed().as_secs_f64();
         let rate = done as f64 / seconds.max(1e-9);

@@ -91,7 +91,14 @@ impl Job<'_> {
             bar.at(u64::from(p.epoch) * rows + p.epoch_rows);
         };
         let validated = self.prepared.part(Split::Valid, use_of(role)).candidates > 0;
-        let evaluate = |learner: &Learner| self.validate(learner, role);
+        let evaluate = |learner: &Learner| {
+            let metrics = self.validate(learner, role)?;
+            let key = training.monitored(&metrics);
+            if let Some(value) = metrics.get(key) {
+                bar.line(format!("step {}: valid {key} {value:.5}", learner.steps()));
+            }
+            Ok(metrics)
+        };
         let open = |epoch, skip| self.open(&setting, role, epoch, skip);
         let run = Run {
             config: training,

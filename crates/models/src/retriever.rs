@@ -114,12 +114,20 @@ pub struct Targets<'a> {
     pub log_q: &'a [f32],
     /// `[R]`, or empty when all are 1.
     pub weights: &'a [f32],
+    /// Whether the other requests' positives are negatives too.
+    pub mixed: bool,
 }
 
 impl<'a> Targets<'a> {
     /// The softmax over the columns, of products over a temperature.
     pub fn in_batch(&self, temperature: f32) -> InBatch<'a> {
-        InBatch { temperature, log_q: self.log_q, items: self.items, weights: self.weights }
+        InBatch {
+            temperature,
+            log_q: self.log_q,
+            items: self.items,
+            weights: self.weights,
+            mixed: self.mixed,
+        }
     }
 }
 

@@ -157,15 +157,13 @@ fn losses() {
     check(&[&[3, 2]], |_, t| loss::bce_with_logits(&t[0], &labels, &[1.0, 0.0, 2.5]));
     check(&[&[3, 5]], |_, t| loss::softmax_cross_entropy(&t[0], &[4, 0, 2], &[]));
     check(&[&[3, 5]], |_, t| loss::softmax_cross_entropy(&t[0], &[4, 0, 2], &[1.0, 0.5, 0.0]));
-    check(&[&[3, 4], &[5, 4]], |_, t| {
-        let known = loss::InBatch {
-            temperature: 0.7,
-            log_q: &[-1.0, -2.0, -0.5, -3.0, -1.5],
-            items: &[7, 8, 7, 9, 8],
-            weights: &[1.0, 2.0, 0.5],
-        };
-        loss::in_batch_softmax(&t[0], &t[1], &known)
-    });
+    for (mixed, weights) in [(true, &[1.0, 2.0, 0.5][..]), (false, &[1.0, 2.0, 0.5]), (false, &[])] {
+        check(&[&[3, 4], &[5, 4]], |_, t| {
+            let (log_q, items) = (&[-1.0, -2.0, -0.5, -3.0, -1.5], &[7, 8, 7, 9, 8]);
+            let known = loss::InBatch { temperature: 0.7, log_q, items, weights, mixed };
+            loss::in_batch_softmax(&t[0], &t[1], &known)
+        });
+    }
 }
 
 #[test]

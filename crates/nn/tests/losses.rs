@@ -72,8 +72,36 @@ fn in_batch_softmax_agrees_with_scalar_code() {
     }
     let pass = pass();
     let (u, v) = (pass.constant(&[r, d], users), pass.constant(&[c, d], items));
-    let known = InBatch { temperature: 0.2, log_q: &log_q, items: &ids, weights: &weights };
+    let known = InBatch { temperature: 0.2, log_q: &log_q, items: &ids, weights: &weights, mixed: true };
     near(in_batch_softmax(&u, &v, &known).item(), total);
+}
+
+#[test]
+fn without_the_batch_only_drawn_columns_are_negatives() {
+    let (r, c, d) = (3usize, 5usize, 2usize);
+    let value = |i: usize| ((i * 7 % 11) as f32 - 5.0) / 5.0;
+    let users: Vec<f32> = (0..r * d).map(value).collect();
+    let items: Vec<f32> = (0..c * d).map(|i| value(i + 3)).collect();
+    let (log_q, ids) = ([-1.0f32, -0.5, -2.0, -1.5, -3.0], [10u32, 11, 12, 12, 11]);
+    for weights in [[1.0f32, 1.0, 1.0], [1.0, 2.0, 0.5]] {
+        let sum: f32 = weights.iter().sum();
+        let mut total = 0.0;
+        for u in 0..r {
+            let logit = |v: usize| {
+                let s: f64 = (0..d).map(|j| f64::from(users[u * d + j]) * f64::from(items[v * d + j])).sum();
+                s / 0.5 - f64::from(log_q[v])
+            };
+            let kept = (0..c).filter(|v| *v == u || *v >= r && ids[*v] != ids[u]);
+            let all: f64 = kept.map(|v| logit(v).exp()).sum();
+            total += f64::from(weights[u]) * (all.ln() - logit(u)) / f64::from(sum);
+        }
+        let pass = pass();
+        let (u, v) = (pass.constant(&[r, d], users.clone()), pass.constant(&[c, d], items.clone()));
+        // Equal weights take the way without the matrix of all scores.
+        let weights: &[f32] = if weights[1] == 1.0 { &[] } else { &weights };
+        let known = InBatch { temperature: 0.5, log_q: &log_q, items: &ids, weights, mixed: false };
+        near(in_batch_softmax(&u, &v, &known).item(), total);
+    }
 }
 
 #[test]

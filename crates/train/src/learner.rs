@@ -114,9 +114,19 @@ pub fn learns_graph(name: &str) -> bool {
     RETRIEVERS.iter().any(|def| def.name == name && def.graph)
 }
 
-/// Negatives of single sequences or elements are for models that learn from whole sequences.
+/// Negatives of single sequences or elements are for models that learn from whole sequences, which say themselves whether a batch's
+/// positives are negatives.
 fn check_scope(setting: &Setting<'_>) -> Result<(), Error> {
-    if setting.training.negatives_for == Scope::Batch || learns_whole(&setting.model.name) {
+    if learns_whole(&setting.model.name) {
+        return match setting.training.in_batch {
+            true => Ok(()),
+            false => Err(Error::Config(format!(
+                "training.in_batch: `{}` learns from whole sequences; say `in_batch` in [model]",
+                setting.model.name
+            ))),
+        };
+    }
+    if setting.training.negatives_for == Scope::Batch {
         return Ok(());
     }
     Err(Error::Config(format!(
@@ -257,7 +267,8 @@ impl Learner {
         let shared = if in_batch { elements as f32 } else { 0.0 };
         let expected = |&item: &u32| {
             let in_batch = if in_batch { self.expected(sampling, item, shared) } else { 0.0 };
-            (in_batch + drawn * sampling.negatives.log_p(item).exp()).max(1e-9).ln()
+            let expected = in_batch + drawn * sampling.negatives.log_p(item).exp();
+            self.setting.training.log_q_weight * expected.max(1e-9).ln()
         };
         Ok((batch.item.iter().map(expected).collect(), sampling.negatives.len()))
     }
@@ -276,10 +287,11 @@ impl Learner {
             Error::Config("a retriever trains on interactions; this data has no catalogue".into())
         })?;
         let (requests, extra) = (batch.requests as f32, (batch.candidates() - batch.requests) as f32);
+        let training = &self.setting.training;
         let expected = |&item: &u32| {
-            let in_batch = self.expected(sampling, item, requests);
+            let in_batch = if training.in_batch { self.expected(sampling, item, requests) } else { 0.0 };
             let drawn = extra * sampling.negatives.log_p(item).exp();
-            (in_batch + drawn).max(1e-9).ln()
+            training.log_q_weight * (in_batch + drawn).max(1e-9).ln()
         };
         Ok(batch.item.iter().map(expected).collect())
     }

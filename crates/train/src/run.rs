@@ -268,13 +268,7 @@ impl Run<'_> {
 
     /// The monitored metric with larger being better.
     fn score(&self, metrics: &Metrics) -> Result<f64, Error> {
-        let key = match &self.config.monitor {
-            Some(key) => key.as_str(),
-            None => ["auc", "ndcg@10", "recall@50", "logloss"]
-                .into_iter()
-                .find(|k| metrics.contains_key(*k))
-                .unwrap_or("auc"),
-        };
+        let key = self.config.monitored(metrics);
         let value = metrics.get(key).copied().ok_or_else(|| {
             let valid: Vec<&str> = metrics.keys().map(String::as_str).collect();
             Error::Config(format!(

@@ -241,7 +241,8 @@ impl Learner {
                 }
                 let log_q = self.log_q(batch)?;
                 let weights = batch.weights.get(..batch.requests).unwrap_or(&[]);
-                let y = Targets { items: &batch.item, log_q: &log_q, weights };
+                let mixed = self.setting.training.in_batch;
+                let y = Targets { items: &batch.item, log_q: &log_q, weights, mixed };
                 Ok(model.learn(pass, x, &y))
             }
         }

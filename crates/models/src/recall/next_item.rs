@@ -1,7 +1,7 @@
 //! What recommenders of the next item share: the sequence they read, the item table that is their input and their output,
 //! and their losses.
 
-use millstream_nn::loss::{Against, ChoiceItems, ChoiceLoss, InBatch, choice, gbce_beta, in_batch_softmax};
+use millstream_nn::loss::{Against, ChoiceItems, ChoiceLoss, choice, gbce_beta, in_batch_softmax};
 use millstream_nn::{
     Bags, FieldInput, Init, Inputs, ParamId, Params, Pass, Ragged, RowInit, TableId, Tensor,
 };
@@ -345,7 +345,7 @@ impl Catalogue {
     /// Loss of one state a request against the batch's columns, column r being right for request r: softmax, whatever the
     /// loss of whole sequences is.
     pub(crate) fn loss_of_last(users: &Tensor, items: &Tensor, y: &Targets<'_>) -> Tensor {
-        let known = InBatch { temperature: 1.0, log_q: y.log_q, items: y.items, weights: y.weights };
+        let known = y.in_batch(1.0);
         in_batch_softmax(&users.flatten(), items, &known)
     }
 

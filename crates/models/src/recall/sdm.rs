@@ -279,7 +279,7 @@ impl Retriever for Sdm {
     }
 
     fn loss(&self, users: &Tensor, items: &Tensor, y: &Targets<'_>) -> Tensor {
-        let known = loss::InBatch { temperature: 1.0, log_q: y.log_q, items: y.items, weights: y.weights };
+        let known = y.in_batch(1.0);
         loss::in_batch_softmax(&users.flatten(), items, &known)
     }
 

@@ -16,26 +16,32 @@ pub struct InBatch<'a> {
     pub items: &'a [u32],
     /// `[R]` row weights, or empty for all equal.
     pub weights: &'a [f32],
+    /// Whether the other rows' positives are negatives of a row; if not, only the columns after the R positives are.
+    pub mixed: bool,
 }
 
 impl Default for InBatch<'_> {
     fn default() -> Self {
-        Self { temperature: 1.0, log_q: &[], items: &[], weights: &[] }
+        Self { temperature: 1.0, log_q: &[], items: &[], weights: &[], mixed: true }
     }
 }
 
 /// Softmax cross-entropy of ⟨u_r, v_c⟩ / τ − log q_c over columns c, column r being right for row r (Yi et al. 2019,
 /// sampling-bias-corrected neural modelling, eq. 4–6); accidental hits are masked.
 ///
-/// `users` `[R, D]`; `items` `[C, D]`, C ≥ R: the R positives in row order, then any further negatives.
+/// `users` `[R, D]`; `items` `[C, D]`, C ≥ R: the R positives in row order, then any further negatives, which are the only ones unless `mixed`.
 ///
 /// # Panics
 /// If the sizes do not fit, or the temperature is not above 0.
 pub fn in_batch_softmax(users: &Tensor, items: &Tensor, known: &InBatch<'_>) -> Tensor {
-    let targets: Vec<u32> = (0..users.rows() as u32).collect();
+    let rows = users.rows();
+    let targets: Vec<u32> = (0..rows as u32).collect();
     if known.weights.is_empty() {
         check(users, items, known);
-        let right = known.items.get(..users.rows()).unwrap_or(&[]);
+        let right = known.items.get(..rows).unwrap_or(&[]);
+        if !known.mixed {
+            return against_drawn(users, items, known);
+        }
         let of = ChoiceItems { right, columns: known.items, column_shift: known.log_q, right_shift: &[] };
         let (states, against) =
             (users.scale(1.0 / known.temperature), Against::Columns { targets: &targets });
@@ -44,14 +50,30 @@ pub fn in_batch_softmax(users: &Tensor, items: &Tensor, known: &InBatch<'_>) -> 
     softmax_cross_entropy(&in_batch_logits(users, items, known), &targets, known.weights)
 }
 
-/// `[R, C]`: ⟨u_r, v_c⟩ / τ − log q_c, accidental hits at −∞.
+/// Rows of equal weight against the columns after the positives: R · R scores fewer.
+fn against_drawn(users: &Tensor, items: &Tensor, known: &InBatch<'_>) -> Tensor {
+    let (rows, columns) = (users.rows(), items.rows());
+    let (own, drawn) = (items.slice_rows(0, rows), items.slice_rows(rows, columns - rows));
+    let (right_shift, column_shift) = known.log_q.split_at(rows.min(known.log_q.len()));
+    let of = ChoiceItems {
+        right: known.items.get(..rows).unwrap_or(&[]),
+        columns: known.items.get(rows..).unwrap_or(&[]),
+        column_shift,
+        right_shift,
+    };
+    let states = users.scale(1.0 / known.temperature);
+    choice(&states, &drawn, Against::Shared { own: &own }, of, ChoiceLoss::Softmax)
+}
+
+/// `[R, C]`: ⟨u_r, v_c⟩ / τ − log q_c, what is no negative at −∞.
 pub(crate) fn in_batch_logits(users: &Tensor, items: &Tensor, known: &InBatch<'_>) -> Tensor {
     check(users, items, known);
     let logits = users.scale(1.0 / known.temperature).matmul(items, Transpose::Right);
-    if known.log_q.is_empty() && known.items.is_empty() {
+    if known.log_q.is_empty() && known.items.is_empty() && known.mixed {
         return logits;
     }
-    logits.shift(|r, row| correct(r, row, known))
+    let rows = users.rows();
+    logits.shift(move |r, row| correct((r, rows), row, known))
 }
 
 fn check(users: &Tensor, items: &Tensor, known: &InBatch<'_>) {
@@ -65,9 +87,12 @@ fn check(users: &Tensor, items: &Tensor, known: &InBatch<'_>) {
     assert!(known.items.is_empty() || known.items.len() == columns, "item numbers for {columns} columns");
 }
 
-/// Takes off log q, and takes accidental hits out.
-fn correct(r: usize, row: &mut [f32], known: &InBatch<'_>) {
+/// Takes off log q, and takes out what is no negative.
+fn correct((r, rows): (usize, usize), row: &mut [f32], known: &InBatch<'_>) {
     row.iter_mut().zip(known.log_q).for_each(|(v, q)| *v -= q);
+    if !known.mixed {
+        row[..rows].iter_mut().enumerate().filter(|(c, _)| *c != r).for_each(|(_, v)| *v = f32::NEG_INFINITY);
+    }
     let Some(own) = known.items.get(r) else { return };
     for (c, (v, item)) in row.iter_mut().zip(known.items).enumerate() {
         if item == own && c != r {

@@ -82,6 +82,11 @@ pub struct TrainConfig {
     pub negatives: usize,
     /// Retrievers that learn from whole sequences: which elements a drawn item is compared with.
     pub negatives_for: Scope,
+    /// Retrievers: whether the other positives of a batch are negatives too. Models of whole sequences have an option of their own.
+    pub in_batch: bool,
+    /// Retrievers: what the log-Q correction counts: 1 takes an item's log-probability of being a negative off its score, 0 takes off
+    /// nothing, so that items met often are held down.
+    pub log_q_weight: f32,
     /// Retrievers: negatives are drawn with probability ∝ (positives + 1)^power.
     pub negative_power: f64,
     /// Retrievers that learn from single positives cut from whole sequences: what a positive's request knows of its user.
@@ -177,6 +182,8 @@ impl Default for TrainConfig {
             checkpoint_every: None,
             negatives: 512,
             negatives_for: Scope::Batch,
+            in_batch: true,
+            log_q_weight: 1.0,
             negative_power: 0.75,
             history: Past::Before,
             frequency: None,
@@ -230,6 +237,14 @@ impl TrainConfig {
         if !(0.0..=2.0).contains(&self.negative_power) {
             return Err(key_error("negative_power", "between 0 and 2", self.negative_power));
         }
+        if !(0.0..=1.0).contains(&self.log_q_weight) {
+            return Err(key_error("log_q_weight", "between 0 and 1", self.log_q_weight));
+        }
+        if !self.in_batch && self.negatives == 0 {
+            return Err(Error::Config(
+                "training.in_batch: without the batch's other positives, `negatives` must be above 0".into(),
+            ));
+        }
         if self.negative_source == NegativeSource::Exposed {
             return Err(Error::Config(
                 "training.negative_source: exposed-not-clicked rows never train recall: they were already \
@@ -239,6 +254,17 @@ impl TrainConfig {
             ));
         }
         Ok(())
+    }
+
+    /// Key of the metric that says which evaluation is best: `monitor`, or the first usual one that was measured.
+    pub fn monitored(&self, metrics: &BTreeMap<String, f64>) -> &str {
+        let usual = || {
+            ["auc", "ndcg@10", "recall@50", "logloss"]
+                .into_iter()
+                .find(|k| metrics.contains_key(*k))
+                .unwrap_or("auc")
+        };
+        self.monitor.as_deref().unwrap_or_else(usual)
     }
 
     fn check_average(&self) -> Result<(), Error> {
