@@ -55,7 +55,7 @@ pub fn offline_lists(
     users: &EvalUsers,
     k: usize,
 ) -> Vec<Vec<u32>> {
-    eval::scored_lists(&rules(prepared, users), prepared.items.len(), k, &|place, out| {
+    let history = |place: usize| -> Vec<(u32, f32)> {
         // Where seen items may come again, none is barred and the history alone tells of them.
         let mut own = match prepared.repeats() || prepared.bars_some_kinds() {
             true => users.history.item[users.history.span(place)].to_vec(),
@@ -63,9 +63,15 @@ pub fn offline_lists(
         };
         own.sort_unstable();
         own.dedup();
-        let history: Vec<(u32, f32)> = own.iter().map(|&item| (item, 1.0)).collect();
+        own.iter().map(|&item| (item, 1.0)).collect()
+    };
+    let size = (prepared.items.len(), model.together());
+    eval::scored_together(&rules(prepared, users), size, k, &|places, out| {
+        let histories: Vec<Vec<(u32, f32)>> = places.clone().map(history).collect();
+        let known: Vec<_> =
+            places.zip(&histories).map(|(place, h)| (users.users[place], h.as_slice())).collect();
         out.fill(0.0);
-        model.score_into(users.users[place], &history, out);
+        model.score_together(&known, out);
     })
 }
 

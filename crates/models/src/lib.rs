@@ -16,6 +16,8 @@ pub mod recall;
 pub mod retriever;
 pub mod serving;
 pub mod snapshot;
+mod sparse;
+mod svd;
 
 pub use config::ModelConfig;
 pub use error::Error;

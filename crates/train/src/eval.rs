@@ -8,6 +8,7 @@ use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use rayon::prelude::*;
 use std::cmp::Ordering;
+use std::ops::Range;
 
 use crate::metrics::{RankingMetrics, Scored};
 use crate::run::Metrics;
@@ -198,22 +199,37 @@ pub fn scored_lists(
     k: usize,
     score: &(dyn Fn(usize, &mut [f32]) + Sync),
 ) -> Vec<Vec<u32>> {
-    (0..rules.eval.users.len())
-        .into_par_iter()
-        .map_init(
-            || vec![0.0f32; items],
-            |scores, place| {
-                score(place, scores);
-                for (item, s) in scores.iter_mut().enumerate() {
-                    if *s > f32::NEG_INFINITY && !rules.allows(place, item as u32) {
-                        *s = f32::NEG_INFINITY;
-                    }
-                }
-                let best = topk_scores(scores, k, &[]);
-                best.iter().filter(|h| h.score > f32::NEG_INFINITY).map(|h| h.item).collect()
-            },
-        )
-        .collect()
+    let each = |places: Range<usize>, out: &mut [f32]| {
+        places.zip(out.chunks_exact_mut(items.max(1))).for_each(|(place, out)| score(place, out));
+    };
+    scored_together(rules, (items, 1), k, &each)
+}
+
+/// As [`scored_lists`], up to `together` users scored at once: `score(places, out)` writes `[places, items]`.
+pub fn scored_together(
+    rules: &Rules<'_>,
+    (items, together): (usize, usize),
+    k: usize,
+    score: &(dyn Fn(Range<usize>, &mut [f32]) + Sync),
+) -> Vec<Vec<u32>> {
+    let (users, together) = (rules.eval.users.len(), together.max(1));
+    let best = |place: usize, scores: &mut [f32]| {
+        for (item, s) in scores.iter_mut().enumerate() {
+            if *s > f32::NEG_INFINITY && !rules.allows(place, item as u32) {
+                *s = f32::NEG_INFINITY;
+            }
+        }
+        let best = topk_scores(scores, k, &[]);
+        best.iter().filter(|h| h.score > f32::NEG_INFINITY).map(|h| h.item).collect()
+    };
+    let block = |scores: &mut Vec<f32>, from: usize| -> Vec<Vec<u32>> {
+        let places = from..(from + together).min(users);
+        let scores = &mut scores[..places.len() * items];
+        score(places.clone(), scores);
+        places.zip(scores.chunks_exact_mut(items.max(1))).map(|(place, scores)| best(place, scores)).collect()
+    };
+    let blocks = (0..users).into_par_iter().step_by(together);
+    blocks.map_init(|| vec![0.0f32; together * items], block).flatten_iter().collect()
 }
 
 /// Metrics of lists at each cut-off, averaged over users ([`RankingMetrics`]), with coverage and Gini of a catalogue of

@@ -3,10 +3,11 @@
 pub mod als;
 mod blocks;
 pub mod bpr;
+pub mod bspm;
 pub mod comirec;
 mod cooccurrence;
 pub mod dat;
-mod draws;
+pub(crate) mod draws;
 mod envelope;
 pub mod factors;
 pub mod gat_entmax;

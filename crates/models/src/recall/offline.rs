@@ -4,6 +4,7 @@ use millstream_schema::{ItemRow, UserRow};
 
 use crate::recall::als::AlsConfig;
 use crate::recall::bpr::BprConfig;
+use crate::recall::bspm::{self, Bspm, BspmConfig};
 use crate::recall::factors::{FactorModel, Factors};
 use crate::recall::item_cf::ItemCfConfig;
 use crate::recall::item2vec::Item2VecConfig;
@@ -59,6 +60,12 @@ pub const OFFLINE: &[OfflineDef] = &[
         },
     },
     OfflineDef {
+        name: "bspm",
+        draws: true,
+        check: |m| m.options::<BspmConfig>()?.check(),
+        fit: |m, p, seed| Ok(OfflineModel::Filter(Box::new(m.options::<BspmConfig>()?.fit(p, seed)?))),
+    },
+    OfflineDef {
         name: "item2vec",
         draws: true,
         check: |m| m.options::<Item2VecConfig>()?.check(),
@@ -106,7 +113,12 @@ pub enum OfflineModel {
     Users(Box<UserCf>),
     /// Vectors.
     Factors(FactorModel),
+    /// A filter over the graph of users and items.
+    Filter(Box<Bspm>),
 }
+
+/// A user of the training data, and their weighted history.
+pub type Known<'a> = (UserRow, &'a [(ItemRow, f32)]);
 
 impl OfflineModel {
     /// Scores of all items for a user of the training data with this weighted history; `out` is `[items]`. An item that the model
@@ -115,14 +127,36 @@ impl OfflineModel {
         match self {
             Self::Lists(lists) => lists.score_into(history, out),
             Self::Users(cf) => cf.score_into(cf.similar().neighbours(user), out),
+            Self::Filter(filter) => filter.score_into(history, out),
             Self::Factors(factors) => match factors.user(user) {
                 Some(vector) => factors.score_into(vector, out),
                 None => factors.score_into(&factors.user_vector(history), out),
             },
         }
-        // Sums are positive where anything was added, and a product with a row that was never learned is zero.
-        out.iter_mut().filter(|s| **s == 0.0).for_each(|s| *s = f32::NEG_INFINITY);
+        bar_unknown(out);
     }
+
+    /// As [`OfflineModel::score_into`] for several users, at most [`OfflineModel::together`]; `out` is `[users, items]`.
+    pub fn score_together(&self, users: &[Known<'_>], out: &mut [f32]) {
+        let width = out.len() / users.len().max(1);
+        if let Self::Filter(filter) = self {
+            let histories: Vec<&[(ItemRow, f32)]> = users.iter().map(|user| user.1).collect();
+            filter.score_together(&histories, width, out);
+            return bar_unknown(out);
+        }
+        let rows = users.iter().zip(out.chunks_exact_mut(width.max(1)));
+        rows.for_each(|((user, history), out)| self.score_into(*user, history, out));
+    }
+
+    /// Users that are best scored together.
+    pub fn together(&self) -> usize {
+        if let Self::Filter(_) = self { bspm::TOGETHER } else { 1 }
+    }
+}
+
+/// Sums are not zero where anything was added, and a product with a row that was never learned is.
+fn bar_unknown(scores: &mut [f32]) {
+    scores.iter_mut().filter(|s| **s == 0.0).for_each(|s| *s = f32::NEG_INFINITY);
 }
 
 #[cfg(test)]
@@ -141,6 +175,7 @@ mod tests {
             let mut text = format!("name = {:?}\n", def.name);
             text += match def.name {
                 "als" => "dim = 8\nl2 = 0.1",
+                "bspm" => "directions = 4",
                 "bpr" => "dim = 8\nepochs = 100\nblocks = 2",
                 "item2vec" => "dim = 8\nepochs = 60\nsample = 0.0\nshards = 1",
                 _ => "",
