@@ -2,7 +2,8 @@
 //! its layers.
 //!
 //! e^{k+1}_v = Σ_{w ~ v} e^k_w / √(|N_v| |N_w|), e_v = (e⁰_v + … + e^K_v)/(K + 1), score ⟨e_u, e_i⟩; learned by BPR with the squared length of the
-//! first layer (`loss = "bpr"`), or by the softmax of cosines over τ against the batch's and drawn items (`"softmax"`; Wu et al., TOIS 2024).
+//! first layer (`loss = "bpr"`), or by the softmax of scores over τ against the batch's and drawn items (`"softmax"`; Wu et al., TOIS 2024), of
+//! cosines where `unit` is set.
 //!
 //! Every step propagates over the whole training graph. Serving needs no graph: after training each item keeps its vector and what
 //! it gives to those who act on it, so that a user's vector is their own row and a sum over their history, exactly what the graph
@@ -37,10 +38,12 @@ struct Config {
     /// K.
     layers: usize,
     loss: Loss,
-    /// λ of BPR: weight of the squared length of a batch's first-layer vectors.
+    /// λ: weight of the squared length of a batch's first-layer vectors.
     l2: f32,
     /// τ of the softmax.
     temperature: f32,
+    /// Whether users and items are compared at unit length; by default with the softmax.
+    unit: Option<bool>,
     /// Standard deviation of fresh embeddings.
     init_std: f32,
     /// The sequence, where there are several.
@@ -53,8 +56,9 @@ impl Default for Config {
             embedding: 64,
             layers: 3,
             loss: Loss::Softmax,
-            l2: 1e-4,
+            l2: 0.0,
             temperature: 0.1,
+            unit: None,
             init_std: 0.1,
             sequence: None,
         }
@@ -107,13 +111,13 @@ fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Bo
 }
 
 impl LightGcn {
+    fn unit(&self) -> bool {
+        self.config.unit.unwrap_or(self.config.loss == Loss::Softmax)
+    }
+
     /// The first layer `[users + items, D]`.
     fn first(&self, x: &Inputs) -> Tensor {
         Tensor::stack_rows(&[&rows(x, self.user), &rows(x, self.item)])
-    }
-
-    fn unit(&self) -> bool {
-        self.config.loss == Loss::Softmax
     }
 }
 
@@ -154,7 +158,7 @@ impl LearnsGraph for LightGcn {
         let all = first.propagate(graph, self.config.layers, &wanted); // [R + N, D]
         let all = sized(all, self.unit());
         let (users, items) = (all.slice_rows(0, r), all.slice_rows(r, n));
-        match self.config.loss {
+        let loss = match self.config.loss {
             Loss::Softmax => Retriever::loss(self, &users, &items, &y.items),
             Loss::Bpr => {
                 let right = users.dot_rows(&items.slice_rows(0, r)); // [R, 1]
@@ -162,11 +166,14 @@ impl LearnsGraph for LightGcn {
                 let drawn = n - r;
                 let asks: Arc<Vec<u32>> = Arc::new((0..drawn).map(|j| (j % r) as u32).collect());
                 let wrong = users.gather(&asks).dot_rows(&items.slice_rows(r, drawn));
-                let loss = loss::bpr(&right.gather(&asks), &wrong, &[]);
-                let length = first.gather(&wanted).square().sum();
-                loss.add(&length.scale(0.5 * self.config.l2 / r.max(1) as f32))
+                loss::bpr(&right.gather(&asks), &wrong, &[])
             }
+        };
+        if self.config.l2 == 0.0 {
+            return loss;
         }
+        let length = first.gather(&wanted).square().sum();
+        loss.add(&length.scale(0.5 * self.config.l2 / r.max(1) as f32))
     }
 
     fn settled(&self, _pass: &Pass, x: &Inputs, graph: &Bipartite) -> Vec<(TableId, Vec<f32>)> {
