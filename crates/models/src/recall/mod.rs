@@ -6,7 +6,7 @@ pub mod bpr;
 pub mod comirec;
 mod cooccurrence;
 pub mod dat;
-mod draws;
+pub(crate) mod draws;
 mod envelope;
 pub mod factors;
 pub mod gat_entmax;
