@@ -28,6 +28,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 
 use crate::ahead::{self, Shelf};
+use crate::content::Content;
 use crate::records::Records;
 use crate::{Failure, measure};
 
@@ -78,6 +79,8 @@ pub struct Chain {
     pub pipeline: Arc<Pipeline>,
     /// The retrievers, for vectors of items that come later; the two towers first.
     pub retrievers: Vec<Retriever>,
+    /// Vectors of item texts, where the configuration asks for them.
+    pub content: Option<Content>,
     /// What a worker keeps for users, where a channel of that kind is named.
     pub ahead: Option<Arc<Shelf>>,
 }
@@ -111,6 +114,7 @@ impl Chain {
         let popularity = popularity(&prepared, &records, &config, history)?;
         let uses = |kind: &str| config.channels.iter().any(|c| c.kind() == kind);
         let takers = uses("user_cf").then(|| takers(&prepared, history)).transpose()?;
+        let content = Content::of(&config, &records.items)?;
         let ahead = uses(ahead::KIND).then(|| Arc::new(Shelf::default()));
         let parts = Resources {
             scorer: Some(scorer),
@@ -120,12 +124,13 @@ impl Chain {
             item_cf: Some(Arc::new(item_cf)),
             item_lists: BTreeMap::new(),
             takers: takers.map(Arc::new),
+            content: content.as_ref().map(Content::part),
             near_line: ahead.clone().map(|shelf| shelf as Arc<dyn BestKept>),
             popularity: Arc::new(RwLock::new(popularity)),
         };
         let catalogue = catalogue(&prepared, &records, &config)?;
         let pipeline = Arc::new(Pipeline::new(config, Arc::new(catalogue), parts)?);
-        Ok(Self { prepared, records, pipeline, retrievers, ahead })
+        Ok(Self { prepared, records, pipeline, retrievers, content, ahead })
     }
 }
 
@@ -230,11 +235,15 @@ fn takers(prepared: &Prepared, history: &[Split]) -> Result<Takers, Failure> {
 fn index(prepared: &Prepared, embedder: &Embedder) -> Result<Vectors, Failure> {
     let items: Vec<ItemRow> = (0..prepared.items.len() as u32).collect();
     let vectors = item_vectors(embedder, &prepared.assembler, &items)?;
-    let dim = embedder.dim();
+    index_of(embedder.dim(), &items, &vectors)
+}
+
+/// An index over these vectors, `[items, dim]`, by inner product.
+pub fn index_of(dim: usize, items: &[ItemRow], vectors: &[f32]) -> Result<Vectors, Failure> {
     Ok(if items.len() < GRAPH_FROM {
-        Box::new(Flat::build(dim, Metric::InnerProduct, &items, &vectors)?)
+        Box::new(Flat::build(dim, Metric::InnerProduct, items, vectors)?)
     } else {
-        Box::new(Hnsw::build(Metric::InnerProduct, HnswConfig::default(), dim, &items, &vectors)?)
+        Box::new(Hnsw::build(Metric::InnerProduct, HnswConfig::default(), dim, items, vectors)?)
     })
 }
 

@@ -168,6 +168,9 @@ impl Engine for ChainEngine {
                 retriever.vectors.upsert(*row, vector).map_err(fault)?;
             }
         }
+        if let Some(content) = &self.chain.content {
+            rows.iter().try_for_each(|&row| content.upsert(row, item)).map_err(fault)?;
+        }
         Ok(())
     }
 
@@ -178,6 +181,9 @@ impl Engine for ChainEngine {
         if let Some(row) = row {
             for retriever in &self.chain.retrievers {
                 retriever.vectors.remove(row);
+            }
+            if let Some(content) = &self.chain.content {
+                content.remove(row);
             }
         }
         Ok(())

@@ -5,6 +5,7 @@ mod asking;
 mod chain;
 mod clock;
 mod commands;
+mod content;
 mod discover;
 mod engine;
 mod measure;

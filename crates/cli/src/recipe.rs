@@ -4,7 +4,8 @@ use millstream_data::Prepared;
 use millstream_data::balance::BalanceStep;
 use millstream_data::config::{Dataset, DatasetConfig, ExamplesConfig, RawTask, SplitConfig};
 use millstream_models::ModelConfig;
-use millstream_models::recall::offline::OfflineDef;
+use millstream_models::content::{CONTENT, ContentConfig};
+use millstream_models::recall::offline::{OFFLINE, OfflineDef};
 use millstream_nn::loss::TaskLoss;
 use millstream_schema::{Error, config, feature::RawFeature, suggest};
 use millstream_train::config::{TaskWeights, TrainMode};
@@ -42,6 +43,10 @@ pub struct Recipe {
     pub balance: Vec<BalanceStep>,
     /// The model.
     pub model: ModelConfig,
+    /// Models that learn at once and are measured beside it on the same split, each metric under its name; for such models and
+    /// for `content`.
+    #[serde(default)]
+    pub baseline: Vec<ModelConfig>,
     /// Hyperparameters.
     #[serde(default)]
     pub training: TrainConfig,
@@ -163,20 +168,58 @@ impl Recipe {
         twin
     }
 
+    /// Whether the model learns from all positives, or from texts, at once.
+    pub fn learns_at_once(&self) -> bool {
+        self.model.name == CONTENT || OfflineDef::find(&self.model.name).is_some()
+    }
+
+    /// Whether item texts are needed.
+    pub fn reads_texts(&self) -> bool {
+        [&self.model].into_iter().chain(&self.baseline).any(|model| model.name == CONTENT)
+    }
+
     /// Checks what can be checked before any data is read.
     fn check(&self) -> Result<(), Error> {
         self.dataset()?;
         if self.training.mode == TrainMode::Stream {
             check_streams(&self.model.name).map_err(|e| self.fault(&e))?;
         }
-        if let Some(offline) = OfflineDef::find(&self.model.name) {
-            return offline.check(&self.model).map_err(|e| self.fault(&e));
+        let at_once = self.learns_at_once();
+        if !self.baseline.is_empty() && !at_once {
+            return Err(self.fault(&format_args!(
+                "[[baseline]] stands beside models that learn at once and beside `{CONTENT}`, not beside `{}`",
+                self.model.name
+            )));
+        }
+        for (at, baseline) in self.baseline.iter().enumerate() {
+            let name = &baseline.name;
+            if *name == self.model.name || self.baseline[..at].iter().any(|b| b.name == *name) {
+                return Err(self.fault(&format_args!("[[baseline]]: `{name}` is named twice")));
+            }
+            check_at_once(baseline).map_err(|e| self.fault(&e))?;
+        }
+        if at_once {
+            return check_at_once(&self.model).map_err(|e| self.fault(&e));
         }
         check_model(&self.model).and_then(|()| self.training.check()).map_err(|e| self.fault(&e))
     }
 
     fn fault(&self, error: &dyn std::fmt::Display) -> Error {
         Error::config(format!("{}: {error}", self.place))
+    }
+}
+
+/// Checks the options of a model that learns at once.
+fn check_at_once(model: &ModelConfig) -> Result<(), millstream_models::Error> {
+    if model.name == CONTENT {
+        return ContentConfig::of(model).map(|_| ());
+    }
+    match OfflineDef::find(&model.name) {
+        Some(offline) => offline.check(model),
+        None => {
+            let valid: Vec<&str> = OFFLINE.iter().map(|d| d.name).chain([CONTENT]).collect();
+            Err(millstream_models::Error::Config(suggest::unknown("baseline", &model.name, valid)))
+        }
     }
 }
 
@@ -275,6 +318,26 @@ mod tests {
         let target = Target { at_least: [("auc".to_owned(), 0.5)].into(), ..Target::default() };
         assert!(!target.met(&BTreeMap::new()));
         assert!(target.met(&[("auc".to_owned(), 0.5)].into()));
+    }
+
+    #[test]
+    fn baselines_are_checked_and_stand_beside_what_learns_at_once() {
+        let parse = |model: &str, rest: &str| {
+            let dataset = "[dataset]\nkind = \"sequences\"\n[dataset.sequences]\ntrain = [\"a.txt\"]\n";
+            let text = format!("{dataset}[model]\nname = \"{model}\"\n{rest}");
+            Source { name: "r".into(), place: "r.toml".into(), text }.parse()
+        };
+        let fault = |model: &str, rest: &str| parse(model, rest).err().unwrap().to_string();
+        let beside = "[[baseline]]\nname = \"item_cf\"\n";
+        let good = parse("content", &format!("texts = [\"t\"]\n{beside}")).unwrap();
+        assert!(good.learns_at_once() && good.reads_texts());
+        assert!(!parse("als", beside).unwrap().reads_texts());
+        assert!(fault("sasrec", beside).contains("not beside `sasrec`"));
+        assert!(fault("item_cf", beside).contains("named twice"));
+        assert!(fault("als", &format!("{beside}{beside}")).contains("named twice"));
+        assert!(fault("als", "[[baseline]]\nname = \"item_fc\"\n").contains("did you mean `item_cf`?"));
+        assert!(fault("als", &format!("{beside}memmory = 3\n")).contains("memmory"));
+        assert!(fault("content", "").contains("`texts`"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod behaviour;
 pub mod config;
+pub mod content;
 mod crossing;
 pub mod embeds;
 mod error;

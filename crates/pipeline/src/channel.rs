@@ -10,13 +10,13 @@ use serde::de::DeserializeOwned;
 
 use crate::catalogue::Snapshot;
 use crate::channels::{
-    hot, i2i, item_cf, keyword, near_line, new_items, remote, tag, two_tower, user_cf, vector,
+    content, hot, i2i, item_cf, keyword, near_line, new_items, remote, tag, two_tower, user_cf, vector,
 };
 use crate::facts::CatalogueConfig;
 use crate::near_line::BestKept;
 use crate::score::CandidateScorer;
 use crate::takers::Takers;
-use crate::vectors::{ItemToItem, ItemVectors, NearVectors, Retrieval, VectorSearch};
+use crate::vectors::{ContentVectors, ItemToItem, ItemVectors, NearVectors, Retrieval, VectorSearch};
 use crate::{Error, Request};
 
 /// An item with what its channel thinks of it; scores of different channels do not compare.
@@ -91,6 +91,8 @@ pub struct Resources {
     pub item_cf: Option<Arc<ItemCf>>,
     /// Further item-to-item lists by name.
     pub item_lists: BTreeMap<String, Arc<dyn ItemToItem>>,
+    /// Vectors of item texts with their index.
+    pub content: Option<ContentVectors>,
     /// Who took what, for user-based collaborative filtering.
     pub takers: Option<Arc<Takers>>,
     /// What a background worker found best for each user.
@@ -105,7 +107,7 @@ impl Resources {
         self.popularity.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Item-to-item lists by name: `item_cf`, `vectors`, and those of `item_lists`.
+    /// Item-to-item lists by name: `item_cf`, `vectors`, `content`, and those of `item_lists`.
     pub fn lists(&self) -> BTreeMap<String, Arc<dyn ItemToItem>> {
         let mut all = self.item_lists.clone();
         if let Some(table) = &self.item_cf {
@@ -113,6 +115,10 @@ impl Resources {
         }
         if let (Some(vectors), Some(search)) = (&self.item_vectors, &self.search) {
             all.insert("vectors".into(), Arc::new(NearVectors::new(vectors.clone(), search.clone())));
+        }
+        if let Some(content) = &self.content {
+            let near = NearVectors::new(content.vectors.clone(), content.search.clone());
+            all.insert("content".into(), Arc::new(near));
         }
         all
     }
@@ -186,6 +192,7 @@ pub const CHANNELS: &[ChannelDef] = &[
     user_cf::DEF,
     tag::DEF,
     keyword::DEF,
+    content::DEF,
     near_line::DEF,
     remote::DEF,
 ];

@@ -1,6 +1,7 @@
 //! The chain's configuration: recall, merge, rank, fuse, re-rank.
 
 use millstream_models::Precision;
+use millstream_models::content::TextConfig;
 use millstream_schema::{config, suggest};
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,10 @@ pub struct PipelineConfig {
     pub rules: Vec<RuleConfig>,
     /// Which record fields mean what.
     pub catalogue: CatalogueConfig,
+    /// Item texts as vectors, for the channel `content` and for lists of that name; where such are named without this
+    /// table, TF-IDF of the fields that `[catalogue] keywords` names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content: Option<TextConfig>,
 }
 
 /// The `[recall]` table.
@@ -108,6 +113,7 @@ impl Default for PipelineConfig {
             fuse: FuseConfig::default(),
             rules: vec![RuleConfig { name: "mmr".into(), ..RuleConfig::default() }],
             catalogue: CatalogueConfig::default(),
+            content: None,
         }
     }
 }
@@ -153,6 +159,7 @@ impl PipelineConfig {
     /// A value out of range, a channel named twice, a fallback that there is not, or a channel on standby for none.
     pub fn check(&self) -> Result<(), Error> {
         self.near_line.check()?;
+        self.content.iter().try_for_each(TextConfig::check)?;
         let fail = |message: String| Err(Error::Config(message));
         if self.rank.candidates == 0 || self.rank.batch_requests == 0 {
             return fail("[rank]: `candidates` and `batch_requests` must be above 0".into());

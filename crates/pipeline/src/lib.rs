@@ -60,7 +60,7 @@ pub use score::CandidateScorer;
 pub use similar::Similar;
 pub use takers::Takers;
 pub use trace::{Feed, FeedItem, ItemTrace, Trace};
-pub use vectors::{DenseVectors, ItemToItem, ItemVectors, Retrieval, VectorSearch};
+pub use vectors::{ContentVectors, DenseVectors, ItemToItem, ItemVectors, Retrieval, VectorSearch};
 
 #[cfg(test)]
 mod tests;

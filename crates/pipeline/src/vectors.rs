@@ -18,6 +18,15 @@ pub struct Retrieval {
     pub search: Arc<dyn VectorSearch>,
 }
 
+/// Vectors of item texts, of length 1; an item whose text says nothing has none.
+#[derive(Clone)]
+pub struct ContentVectors {
+    /// The vectors.
+    pub vectors: Arc<dyn ItemVectors>,
+    /// An index over them by inner product.
+    pub search: Arc<dyn VectorSearch>,
+}
+
 /// Items like an item, each item's list being what an inverted list of triggers holds.
 pub trait ItemToItem: Send + Sync {
     /// At most `k` items like this one for which `keep` holds, most alike first, ties by row; a smaller `k` gives

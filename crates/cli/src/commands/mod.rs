@@ -1,5 +1,6 @@
 //! One file per subcommand.
 
+mod at_once;
 pub mod data;
 pub mod eval;
 pub mod features;

@@ -2,16 +2,19 @@
 
 use clap::{Args, Subcommand};
 use millstream_data::{Prepared, Split};
+use millstream_models::ModelConfig;
+use millstream_models::content::CONTENT;
 use millstream_models::recall::offline::OfflineDef;
 use millstream_models::snapshot::Role;
 use millstream_train::config::TrainMode;
 use millstream_train::seeds::mean_and_sd;
 use millstream_train::stream::Sparsity;
-use millstream_train::{Metrics, eval, role_of};
+use millstream_train::{Metrics, role_of};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use super::at_once::Bench;
 use crate::recipe::{self, Recipe, Target};
 use crate::streaming::{self, Raw, Rows, StreamJob};
 use crate::training::Job;
@@ -130,13 +133,13 @@ fn list(options: &ListOptions, global: &Global) -> Result<Verdict, Failure> {
 }
 
 /// What a model reached on the test split, or by progressive validation.
-struct Reached {
-    test: Metrics,
-    valid: Option<Metrics>,
-    rows: u64,
-    train_seconds: f64,
-    sd: Option<Metrics>,
-    sparsity: Option<Sparsity>,
+pub(super) struct Reached {
+    pub(super) test: Metrics,
+    pub(super) valid: Option<Metrics>,
+    pub(super) rows: u64,
+    pub(super) train_seconds: f64,
+    pub(super) sd: Option<Metrics>,
+    pub(super) sparsity: Option<Sparsity>,
 }
 
 fn run_recipe(options: &RunOptions, global: &Global) -> Result<Verdict, Failure> {
@@ -169,7 +172,12 @@ fn run_recipe(options: &RunOptions, global: &Global) -> Result<Verdict, Failure>
             let dir = out.join("prepared");
             preparing::run(&options.data, &recipe.dataset()?, &dir, options.strict, global)?;
             let prepared = Prepared::open(&dir)?;
-            let all = each_seed(&recipe, seeds, out, &|recipe, dir| reach(recipe, &prepared, dir, global))?;
+            let all = if recipe.learns_at_once() {
+                let bench = Bench::open(&recipe, &options.data, &prepared)?;
+                each_seed(&recipe, seeds, out, &|recipe, _| bench.reach(recipe))?
+            } else {
+                each_seed(&recipe, seeds, out, &|recipe, dir| reach(recipe, &prepared, dir, global))?
+            };
             if options.twins {
                 twins = Some(train_twins((&recipe, &prepared), &all, (seeds, out), global)?);
             }
@@ -248,9 +256,12 @@ fn each_seed(
     if seeds == 1 {
         return Ok(vec![reach(recipe, &out.join("model"))?]);
     }
-    if OfflineDef::find(&recipe.model.name).is_some_and(|d| !d.draws) {
+    let draws =
+        |model: &ModelConfig| OfflineDef::find(&model.name).is_none_or(|d| d.draws) && model.name != CONTENT;
+    if !draws(&recipe.model) && !recipe.baseline.iter().any(draws) {
         let name = &recipe.model.name;
-        return Err(format!("--seeds: `{name}` counts and draws nothing; one seed is as good as many").into());
+        let what = "draws nothing that [training] seed decides; one seed is as good as many";
+        return Err(format!("--seeds: `{name}` {what}").into());
     }
     let mut all = Vec::new();
     for seed in (0..seeds).map(|n| recipe.training.seed.wrapping_add(n)) {
@@ -302,9 +313,6 @@ fn stream(recipe: &Recipe, raw: &Raw, dir: &Path, global: &Global) -> Result<Rea
 }
 
 fn reach(recipe: &Recipe, prepared: &Prepared, dir: &Path, global: &Global) -> Result<Reached, Failure> {
-    if let Some(def) = OfflineDef::find(&recipe.model.name) {
-        return offline(def, recipe, prepared);
-    }
     let (model, training) = (&recipe.model, &recipe.training);
     let job = Job { prepared, model, training, dir, resume: false, from: None };
     let trained = job.run(global)?;
@@ -315,28 +323,6 @@ fn reach(recipe: &Recipe, prepared: &Prepared, dir: &Path, global: &Global) -> R
         valid: trained.outcome.best.map(|b| b.metrics),
         rows: trained.outcome.rows,
         train_seconds: trained.outcome.train_seconds,
-        sd: None,
-        sparsity: None,
-    })
-}
-
-/// Learns from all that comes before the test split at once.
-fn offline(def: &OfflineDef, recipe: &Recipe, prepared: &Prepared) -> Result<Reached, Failure> {
-    let started = Instant::now();
-    let splits = [Split::Train, Split::Valid];
-    let model = measure::with_positives(prepared, &splits, |positives| {
-        def.fit(&recipe.model, positives, recipe.training.seed)
-    })?;
-    let train_seconds = started.elapsed().as_secs_f64();
-    let rows = prepared.item_positives.iter().map(|&n| u64::from(n)).sum();
-    let users = prepared.eval_users(Split::Test, recipe.evaluate.users, measure::EVAL_SEED)?;
-    let k = &recipe.evaluate.k;
-    let lists = measure::offline_lists(prepared, &model, &users, k.iter().copied().max().unwrap_or(0));
-    Ok(Reached {
-        test: eval::lists_beside(&users, &lists, k, &prepared.item_positives),
-        valid: None,
-        rows,
-        train_seconds,
         sd: None,
         sparsity: None,
     })

@@ -351,8 +351,15 @@ pub(super) fn split(d: &Dataset, mut split: SplitConfig) -> Result<SplitConfig, 
         (Kind::Sequences, SplitBy::User) if more_sequences => {
             Some("by = \"user\" excludes [dataset.sequences] valid and test")
         }
+        (Kind::Table | Kind::Log, SplitBy::ColdItems) => Some("by = \"cold_items\" is for sequences"),
+        (Kind::Sequences, SplitBy::ColdItems) if more_sequences => {
+            Some("by = \"cold_items\" excludes [dataset.sequences] valid and test")
+        }
+        (Kind::Sequences, SplitBy::ColdItems) if split.valid + split.test == 0.0 => {
+            Some("by = \"cold_items\" holds nothing out where `valid` and `test` are both 0")
+        }
         (Kind::Sequences, SplitBy::Time | SplitBy::Ratio) => {
-            Some("sequences have no times; by is \"user\" or \"files\"")
+            Some("sequences have no times; by is \"user\", \"files\" or \"cold_items\"")
         }
         _ => None,
     };

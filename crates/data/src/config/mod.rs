@@ -96,6 +96,9 @@ pub enum SplitBy {
     Ratio,
     /// The files given.
     Files,
+    /// Sequences: a seeded draw per item. A drawn item is in no training row, and is to be found for those who took it.
+    #[serde(rename = "cold_items")]
+    ColdItems,
 }
 
 /// `[split]`.
@@ -104,13 +107,13 @@ pub enum SplitBy {
 pub struct SplitConfig {
     /// What decides; by default files where they are given, else time, ratio (table) or user (sequences).
     pub by: Option<SplitBy>,
-    /// Share of the rows that validate, in [0, 1).
+    /// Share of the rows (of the items, for `cold_items`) that validate, in [0, 1).
     #[serde(default = "tenth")]
     pub valid: f64,
-    /// Share of the rows that test, in [0, 1).
+    /// Share of the rows (of the items, for `cold_items`) that test, in [0, 1).
     #[serde(default = "tenth")]
     pub test: f64,
-    /// Seeds the draw of `ratio` and of the sampled negatives.
+    /// Seeds the draw of `ratio` and `cold_items`, and of the sampled negatives.
     #[serde(default = "one")]
     pub seed: u64,
     /// Table with given files and none to validate on: share of the training requests that validate

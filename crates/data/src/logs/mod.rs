@@ -10,12 +10,14 @@
 //! | `libsvm` | `.libsvm .svm .svmlight` | columns `label`, `qid`, `features` (`index:value` joined by `\|`) |
 //! | `recbole` | `.inter .user .item .kg .link .net` | `name:type` headers, tab |
 //! | `lines` | never by name | the whole line is one cell |
+//! | `keyed` | never by name | an id, and behind the first delimiter (white space) a text: columns `id`, `text` |
 //!
 //! Gzip (also of several members) and zstd are recognised by their first bytes, whatever the file is called.
 
 mod delimited;
 mod json_row;
 mod jsonl;
+mod keyed;
 mod latin1;
 mod libsvm;
 mod lines;
@@ -83,6 +85,8 @@ pub enum FileFormat {
     Recbole,
     /// Every line is one cell, of column `line`.
     Lines,
+    /// Every line is an id, a delimiter and a text: two cells, of columns `id` and `text`.
+    Keyed,
 }
 
 /// How a text file's bytes stand for characters.
@@ -102,8 +106,8 @@ pub enum Encoding {
 pub struct LogFormat {
     /// By file name when absent, leaving `.gz` and `.zst` aside.
     pub format: Option<FileFormat>,
-    /// Between cells of delimited text: `,` for csv, tab for tsv and recbole, guessed for text. `\t` may be
-    /// written with a backslash.
+    /// Between cells of delimited text: `,` for csv, tab for tsv and recbole, guessed for text, the first white space for
+    /// keyed. `\t` may be written with a backslash.
     pub delimiter: Option<String>,
     /// Whether the first line names the columns: yes, unless `columns` is given. Without header and `columns`
     /// the cells are named `c0`, `c1`, ….
@@ -142,6 +146,7 @@ pub fn open(path: &Path, format: &LogFormat) -> Result<Box<dyn FrameReader>, Err
         FileFormat::Jsonl => Box::new(jsonl::Jsonl::new(lines, format)?),
         FileFormat::Libsvm => Box::new(libsvm::Libsvm::new(lines, format)?),
         FileFormat::Lines => Box::new(whole_lines::WholeLines::new(lines, format)?),
+        FileFormat::Keyed => Box::new(keyed::Keyed::new(lines, format)?),
         _ => Box::new(delimited::Delimited::new(lines, kind, format)?),
     })
 }
@@ -200,7 +205,11 @@ fn refuse_odd_keys(path: &Path, kind: FileFormat, format: &LogFormat) -> Result<
     let delimited =
         matches!(kind, FileFormat::Csv | FileFormat::Tsv | FileFormat::Text | FileFormat::Recbole);
     let odd = match format {
-        LogFormat { delimiter: Some(_), .. } if !delimited || kind == FileFormat::Recbole => "delimiter",
+        LogFormat { delimiter: Some(_), .. }
+            if kind != FileFormat::Keyed && (!delimited || kind == FileFormat::Recbole) =>
+        {
+            "delimiter"
+        }
         LogFormat { encoding: Some(_), .. } if kind == FileFormat::Parquet => "encoding",
         LogFormat { header: Some(_), .. } if !delimited || kind == FileFormat::Recbole => "header",
         _ => return Ok(()),

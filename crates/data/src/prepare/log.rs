@@ -85,7 +85,8 @@ fn story(job: &Job<'_>, events: Events, report: &mut PrepareReport) -> Result<St
     }
     check_positives(&events, &bits, tasks)?;
     let cut = match job.config.split_by() {
-        SplitBy::Time | SplitBy::Files => {
+        // Neither files nor cold items cut a log; the configuration is checked for it.
+        SplitBy::Time | SplitBy::Files | SplitBy::ColdItems => {
             Cut::Time(TimeSplit::at_shares(events.time_ms.clone(), split.valid, split.test))
         }
         SplitBy::User => Cut::LastOut,

@@ -10,9 +10,10 @@ use super::frames::{paths, waves};
 use super::log::{Library, finish};
 use super::positives::Story;
 use super::{Job, PrepareReport};
-use crate::config::{SequenceFiles, SplitBy};
+use crate::config::{SequenceFiles, SplitBy, SplitConfig};
 use crate::interactions::{Actions, NO_TARGET};
 use crate::logs::{FileFormat, LogFormat};
+use crate::split::RatioSplit;
 use crate::{Error, Split};
 
 /// The made-up time of a line's first item, 2000-01-01; nothing is known of real ones.
@@ -52,8 +53,13 @@ pub(super) fn prepare(job: &Job<'_>) -> Result<PrepareReport, Error> {
     }
     library.complete(&mut report)?;
     lines.resize_with(report.users, Vec::new);
-    let last_out = job.config.split_by() == SplitBy::User;
-    let story = story(&lines, last_out, (files.user, files.valid_last));
+    let cold = (job.config.split_by() == SplitBy::ColdItems).then(|| cold(job, &library, &mut report));
+    let rule = match (&cold, job.config.split_by()) {
+        (Some(parts), _) => Rule::ByItem(parts),
+        (None, SplitBy::User) => Rule::LastOut,
+        _ => Rule::ByFile { users_go_on: files.user, valid_last: files.valid_last },
+    };
+    let story = story(&lines, rule);
     drop(lines);
     finish(job, library, story, report)
 }
@@ -136,35 +142,72 @@ fn ids<'a>(text: &'a str, delimiter: Option<&'a str>) -> impl Iterator<Item = &'
     spaced.into_iter().flatten().chain(split.into_iter().flatten())
 }
 
-/// Lines to actions. With `last_out` each user's last item tests and the one before validates. Else the
-/// file decides: where a user's lines go on from file to file, all items of a later file share one
-/// moment, because such files hold sets; where every line is a user of its own, a line of a later
-/// file ends in the item to be found and what comes before is its history. With `valid_last` the last item of a user's
-/// training line validates, unless it is the only one.
-fn story(lines: &[Vec<Line>], last_out: bool, (users_go_on, valid_last): (bool, bool)) -> Story {
+/// Which part each item is of: a draw by the seed and the item's own id, so that neither the order of the files nor other items
+/// matter.
+fn cold(job: &Job<'_>, library: &Library<'_>, report: &mut PrepareReport) -> Vec<Split> {
+    let SplitConfig { valid, test, seed, .. } = job.config.split;
+    let draw = RatioSplit::new(valid, test, seed);
+    let parts: Vec<Split> =
+        library.items.ids.iter().map(|id| draw.part(xxh3_64_with_seed(id.as_bytes(), 0))).collect();
+    for split in [Split::Valid, Split::Test] {
+        let held = parts.iter().filter(|p| **p == split).count();
+        report.note(format!("items that no training row holds, for {split}"), held as u64);
+    }
+    parts
+}
+
+/// What decides the part of an action.
+#[derive(Clone, Copy)]
+enum Rule<'a> {
+    /// Each user's last item tests, the one before validates.
+    LastOut,
+    /// The item: its part by row. What a user took before their first item of a part is their history there.
+    ByItem(&'a [Split]),
+    /// The file. Where a user's lines go on from file to file, all items of a later file share one moment, because such
+    /// files hold sets; where every line is a user of its own, a line of a later file ends in the item to be found and what comes
+    /// before is its history. With `valid_last` the last item of a user's training line validates, unless it is the only one.
+    ByFile { users_go_on: bool, valid_last: bool },
+}
+
+impl Rule<'_> {
+    /// Part and target of the item at `at` of a line.
+    fn part(self, line: &Line, at: usize) -> (u8, u8) {
+        let count = line.items.len();
+        let last = at + 1 == count;
+        match (self, line.split) {
+            (Self::ByItem(parts), _) => {
+                let part = parts[line.items[at] as usize] as u8;
+                (part, if line.earlier { NO_TARGET } else { part })
+            }
+            (_, Split::Train) if line.earlier => (Split::Train as u8, NO_TARGET),
+            (Self::LastOut, Split::Train) => by_place(at, count),
+            (Self::ByFile { valid_last: true, .. }, Split::Train) if at > 0 && last => {
+                (Split::Valid as u8, Split::Valid as u8)
+            }
+            (_, Split::Train) => (Split::Train as u8, Split::Train as u8),
+            (Self::ByFile { users_go_on: true, .. } | Self::LastOut, later) => (later as u8, later as u8),
+            (_, later) if last => (later as u8, later as u8),
+            _ => (Split::Train as u8, NO_TARGET),
+        }
+    }
+}
+
+/// Lines to actions.
+fn story(lines: &[Vec<Line>], rule: Rule<'_>) -> Story {
+    // An item of a later file of users that go on shares its moment with the others.
+    let one_moment = matches!(rule, Rule::ByFile { users_go_on: true, .. });
     let mut actions = Actions { offsets: vec![0], ..Actions::default() };
     for lines in lines {
         let mut step = 0;
         for line in lines {
-            let count = line.items.len();
             for (at, &item) in line.items.iter().enumerate() {
-                let (split, target) = match line.split {
-                    Split::Train if line.earlier => (Split::Train as u8, NO_TARGET),
-                    Split::Train if last_out => by_place(at, count),
-                    Split::Train if valid_last && at > 0 && at + 1 == count => {
-                        (Split::Valid as u8, Split::Valid as u8)
-                    }
-                    Split::Train => (Split::Train as u8, Split::Train as u8),
-                    later if users_go_on => (later as u8, later as u8),
-                    later if at + 1 == count => (later as u8, later as u8),
-                    _ => (Split::Train as u8, NO_TARGET),
-                };
+                let (split, target) = rule.part(line, at);
                 actions.item.push(item);
                 actions.time_ms.push(FIRST_MS + step * STEP_MS);
                 actions.split.push(split);
                 actions.target.push(target);
                 actions.kind.push(line.kind);
-                step += i64::from(line.split == Split::Train || !users_go_on);
+                step += i64::from(line.split == Split::Train || !one_moment);
             }
             step += i64::from(line.split != Split::Train);
         }

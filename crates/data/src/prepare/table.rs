@@ -159,7 +159,7 @@ impl Table<'_> {
                 report.time_split = Some(cut);
                 Ok(Some(Rule::Time(cut)))
             }
-            SplitBy::Files | SplitBy::User => Ok(None),
+            SplitBy::Files | SplitBy::User | SplitBy::ColdItems => Ok(None),
         }
     }
 

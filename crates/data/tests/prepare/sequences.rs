@@ -184,6 +184,79 @@ fn keys_of_sequences_that_contradict_each_other_are_told() {
     }
 }
 
+/// Lines of 60 users who take some of 40 items.
+fn takings() -> Vec<String> {
+    let mut draw = super::Draw(99);
+    let line = |user: u64| {
+        let items: Vec<String> = (0..8).map(|_| format!("i{}", draw.below(40))).collect();
+        format!("u{user} {}\n", items.join(" "))
+    };
+    (0..60).map(line).collect()
+}
+
+#[test]
+fn cold_items_are_in_no_training_row_and_are_to_be_found_after_what_was_taken_before() {
+    let config =
+        |seed: u64| format!("{CONFIG}[split]\nby = \"cold_items\"\nvalid = 0.2\ntest = 0.3\nseed = {seed}\n");
+    let lines = takings();
+    let part = |config: &str, lines: &[String]| {
+        let case = Case::new(config, &[("a.txt", &lines.concat())]);
+        let (report, prepared) = case.prepared();
+        let of = |split| {
+            let x = prepared.interactions(split).unwrap();
+            x.items
+                .iter()
+                .map(|&i| prepared.items.name(i).to_owned())
+                .collect::<std::collections::BTreeSet<_>>()
+        };
+        let parts = Split::ALL.map(of);
+        (case, (report, prepared), parts)
+    };
+    let (_case, (report, prepared), parts) = part(&config(1), &lines);
+    assert!(parts.iter().all(|items| items.len() > 3), "{parts:?}");
+    for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+        assert!(parts[a].is_disjoint(&parts[b]));
+    }
+    assert_eq!(report.notes["items that no training row holds, for test"], parts[2].len() as u64);
+    let mut counted = prepared.items.iter().zip(&prepared.item_positives);
+    assert!(counted.all(|(item, &n)| (n > 0) == parts[0].contains(item)));
+    for split in [Split::Valid, Split::Test] {
+        let eval = prepared.eval_users(split, None, 1).unwrap();
+        assert!(eval.users.len() > 10);
+        for (place, &user) in eval.users.iter().enumerate() {
+            let taken: Vec<&str> = lines[user as usize].split_whitespace().skip(1).collect();
+            let cold = |item: &&str| parts[split as usize].contains(*item);
+            let first = taken.iter().position(|i| cold(i)).unwrap();
+            let names = |rows: &[u32]| rows.iter().map(|&i| prepared.items.name(i)).collect::<Vec<_>>();
+            let known = |item: &&&str| !parts[split as usize..].iter().any(|later| later.contains(**item));
+            let before: Vec<&str> = taken[..first].iter().filter(known).copied().collect();
+            assert_eq!(names(&eval.history.item[eval.history.span(place)]), before);
+            let mut wanted: Vec<&str> = taken.iter().copied().filter(cold).collect();
+            wanted.sort_unstable();
+            wanted.dedup();
+            let mut truth = names(eval.truth.row(place));
+            truth.sort_unstable();
+            assert_eq!(truth, wanted);
+        }
+    }
+    // The draw is the item's own: neither the order of the lines nor who else is there matters.
+    let (.., fewer) = part(&config(1), &lines.iter().rev().take(40).cloned().collect::<Vec<_>>());
+    assert!((0..3).all(|split| fewer[split].is_subset(&parts[split])));
+    assert_ne!(part(&config(2), &lines).2, parts);
+}
+
+#[test]
+fn cold_items_are_cut_from_whole_sequences_alone() {
+    for (keys, said) in [
+        ("test = [\"b.txt\"]\n[split]\nby = \"cold_items\"", "excludes [dataset.sequences] valid and test"),
+        ("[split]\nby = \"cold_items\"\nvalid = 0.0\ntest = 0.0", "holds nothing out"),
+        ("[split]\nby = \"cold_item\"", "did you mean `cold_items`?"),
+    ] {
+        let message = Case::new(&format!("{CONFIG}{keys}\n"), &[("a.txt", "ann p q\n")]).error(false);
+        assert!(message.contains(said), "{message}");
+    }
+}
+
 const BEHAVIOURS: &str = r#"
 [dataset]
 kind = "sequences"

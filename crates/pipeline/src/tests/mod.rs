@@ -3,6 +3,7 @@
 mod catalogue;
 mod chain;
 mod channels;
+mod content;
 mod deadlines;
 mod fallbacks;
 mod remote;

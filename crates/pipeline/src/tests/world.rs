@@ -14,8 +14,8 @@ use crate::channel::{Call, Channel, ChannelDef, Setup, UserVectors, find};
 use crate::near_line::{Best, BestKept};
 use crate::queries::Embedded;
 use crate::{
-    CandidateScorer, Catalogue, CatalogueConfig, DenseVectors, Error, Item, Pipeline, PipelineConfig,
-    Request, Resources, Retrieval, Takers, VectorSearch,
+    CandidateScorer, Catalogue, CatalogueConfig, ContentVectors, DenseVectors, Error, Item, Pipeline,
+    PipelineConfig, Request, Resources, Retrieval, Takers, VectorSearch,
 };
 
 pub const NOW: i64 = 1_700_000_000_000;
@@ -257,6 +257,17 @@ fn popularity() -> Popularity {
     popularity
 }
 
+/// Vectors of length 1, as those of texts are.
+fn texts() -> ContentVectors {
+    let mut values: Vec<f32> = (0..u64::from(ITEMS) * 4).map(|i| noise(i, 123) - 0.5).collect();
+    for vector in values.chunks_mut(4) {
+        let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+        vector.iter_mut().for_each(|x| *x /= length);
+    }
+    let search = Arc::new(Brute(values.clone()));
+    ContentVectors { vectors: Arc::new(DenseVectors::new(4, values).unwrap()), search }
+}
+
 pub fn resources() -> Resources {
     let search: Arc<dyn VectorSearch> = Arc::new(Brute(vectors()));
     let queries = Arc::new(Embedded(Arc::new(FakeUsers)));
@@ -268,6 +279,7 @@ pub fn resources() -> Resources {
         item_vectors: Some(Arc::new(DenseVectors::new(4, vectors()).unwrap())),
         item_cf: Some(Arc::new(item_cf())),
         item_lists: Default::default(),
+        content: Some(texts()),
         takers: Some(Arc::new(Takers::new(300, ITEMS as usize, &actions()).unwrap())),
         near_line: Some(Arc::new(Ahead)),
         popularity: Arc::new(RwLock::new(popularity())),

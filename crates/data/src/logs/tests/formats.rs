@@ -137,6 +137,25 @@ fn lines_are_cells() {
 }
 
 #[test]
+fn keyed_lines_are_an_id_and_the_rest() {
+    let folder = Folder::new("keyed");
+    let path = folder.file("words.txt", "b1 rose water \r\n\n b2\tshea, butter cream\nb3\n");
+    let keyed = LogFormat { format: Some(FileFormat::Keyed), ..LogFormat::default() };
+    let frame = read_all(&path, &keyed, 2).unwrap();
+    assert_eq!(rows(&frame), [["b1", "rose water"], ["b2", "shea, butter cream"], ["b3", ""]]);
+    assert_eq!((frame.columns(), frame.line(1)), (&["id".to_owned(), "text".to_owned()][..], 3));
+    let format =
+        LogFormat { delimiter: Some(", ".into()), columns: columns(&["asin", "words"]), ..keyed.clone() };
+    let frame = read_all(&path, &format, 9).unwrap();
+    assert_eq!(rows(&frame)[1], ["b2\tshea", "butter cream"]);
+    assert_eq!(frame.columns(), ["asin", "words"]);
+    let wrong = LogFormat { columns: columns(&["a"]), ..keyed.clone() };
+    assert!(read_all(&path, &wrong, 9).unwrap_err().to_string().contains("two columns"));
+    let wrong = LogFormat { header: Some(true), ..keyed };
+    assert!(read_all(&path, &wrong, 9).unwrap_err().to_string().contains("header"));
+}
+
+#[test]
 fn packing_is_told_by_content_and_gzip_may_have_members() {
     let folder = Folder::new("packed");
     let text = b"a,b\n1,2\n".as_slice();

@@ -1,0 +1,89 @@
+//! Recipes of models that learn at once: from all positives before a part, or from texts.
+
+use millstream_data::{Prepared, Split};
+use millstream_models::ModelConfig;
+use millstream_models::content::CONTENT;
+use millstream_models::recall::offline::OfflineDef;
+use millstream_schema::Record;
+use millstream_train::{Metrics, eval};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::recipe::Reached;
+use crate::content::ContentModel;
+use crate::recipe::Recipe;
+use crate::records::Records;
+use crate::{Failure, measure};
+
+/// What such models are measured on.
+pub(super) struct Bench<'a> {
+    prepared: &'a Prepared,
+    /// Item records, where texts are read.
+    items: Vec<Record>,
+}
+
+impl<'a> Bench<'a> {
+    /// Reads what the recipe's models need besides the prepared data.
+    pub(super) fn open(recipe: &Recipe, root: &Path, prepared: &'a Prepared) -> Result<Self, Failure> {
+        let items = match recipe.reads_texts() {
+            true => Records::read(root, &recipe.dataset()?, prepared)?.items,
+            false => Vec::new(),
+        };
+        Ok(Self { prepared, items })
+    }
+
+    /// What the recipe's model reaches, and under its name each baseline's. Recipes with texts are judged on the validation split
+    /// as well, by models that learned from the training split alone.
+    pub(super) fn reach(&self, recipe: &Recipe) -> Result<Reached, Failure> {
+        let (test, learned) = self.part(recipe, Split::Test)?;
+        let held = self.prepared.part(Split::Valid, millstream_data::Use::Recall).candidates > 0;
+        let valid = (recipe.reads_texts() && held).then(|| self.part(recipe, Split::Valid)).transpose()?;
+        Ok(Reached {
+            test,
+            valid: valid.map(|valid| valid.0),
+            rows: self.prepared.item_positives.iter().map(|&n| u64::from(n)).sum(),
+            train_seconds: learned.as_secs_f64(),
+            sd: None,
+            sparsity: None,
+        })
+    }
+
+    /// Metrics of all models on one part, and how long the recipe's own learned.
+    fn part(&self, recipe: &Recipe, split: Split) -> Result<(Metrics, Duration), Failure> {
+        let (mut metrics, learned) = self.one((recipe, &recipe.model), split)?;
+        for baseline in &recipe.baseline {
+            let (own, _) = self.one((recipe, baseline), split)?;
+            metrics.extend(own.into_iter().map(|(key, value)| (format!("{}.{key}", baseline.name), value)));
+        }
+        Ok((metrics, learned))
+    }
+
+    fn one(
+        &self,
+        (recipe, model): (&Recipe, &ModelConfig),
+        split: Split,
+    ) -> Result<(Metrics, Duration), Failure> {
+        let prepared = self.prepared;
+        let users = prepared.eval_users(split, recipe.evaluate.users, measure::EVAL_SEED)?;
+        let (k, started) = (&recipe.evaluate.k, Instant::now());
+        let most = k.iter().copied().max().unwrap_or(0);
+        let (lists, learned) = match OfflineDef::find(&model.name) {
+            Some(def) => {
+                let before: &[Split] =
+                    if split == Split::Test { &[Split::Train, Split::Valid] } else { &[Split::Train] };
+                let fitted = measure::with_positives(prepared, before, |positives| {
+                    def.fit(model, positives, recipe.training.seed)
+                })?;
+                let learned = started.elapsed();
+                (measure::offline_lists(prepared, &fitted, &users, most), learned)
+            }
+            None if model.name == CONTENT => {
+                let fitted = ContentModel::fit(model, &self.items, prepared)?;
+                let learned = started.elapsed();
+                (fitted.lists(prepared, &users, most), learned)
+            }
+            None => return Err(format!("`{}` does not learn at once", model.name).into()),
+        };
+        Ok((eval::lists_beside(&users, &lists, k, &prepared.item_positives), learned))
+    }
+}
