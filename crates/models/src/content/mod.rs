@@ -6,8 +6,6 @@
 
 mod folder;
 mod sentence;
-mod sparse;
-mod svd;
 mod tfidf;
 mod wordpiece;
 
@@ -17,7 +15,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::recall::factors::{FactorModel, FoldIn, normalise};
-use crate::{Error, ModelConfig};
+use crate::{Error, ModelConfig, sparse, svd};
 
 pub use sentence::SentenceEncoder;
 pub use tfidf::{Tfidf, TfidfConfig};

@@ -18,7 +18,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::folder::{Tensors, read};
-use super::sparse::add;
+use crate::sparse::add;
 use super::wordpiece::Tokenizer;
 use crate::Error;
 use crate::recall::factors::normalise;

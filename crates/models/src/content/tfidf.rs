@@ -15,14 +15,14 @@ use rapidhash::{RapidHashMap, RapidHashSet};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::sparse::Csr;
+use crate::sparse::Csr;
 use crate::Error;
 
 /// What counts as a term, and what it weighs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TfidfConfig {
-    /// Length of the vectors after the reduction ([`super::svd`]), from 1 to 2048.
+    /// Length of the vectors after the reduction (`crate::svd`), from 1 to 2048.
     pub dim: usize,
     /// Characters of a word at least.
     pub min_length: usize,
