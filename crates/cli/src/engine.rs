@@ -168,6 +168,9 @@ impl Engine for ChainEngine {
                 retriever.vectors.upsert(*row, vector).map_err(fault)?;
             }
         }
+        for learned in &self.chain.learned {
+            rows.iter().try_for_each(|row| learned.put(*row)).map_err(fault)?;
+        }
         Ok(())
     }
 
@@ -178,6 +181,9 @@ impl Engine for ChainEngine {
         if let Some(row) = row {
             for retriever in &self.chain.retrievers {
                 retriever.vectors.remove(row);
+            }
+            for learned in &self.chain.learned {
+                learned.vectors.remove(row);
             }
         }
         Ok(())

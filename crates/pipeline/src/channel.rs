@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use millstream_models::recall::item_cf::ItemCf;
 use millstream_models::recall::popularity::Popularity;
+use millstream_models::recall::user_cf::UserCf;
 use millstream_schema::{Batch, Columns, ItemRow, config, suggest};
 use serde::de::DeserializeOwned;
 
@@ -93,6 +94,8 @@ pub struct Resources {
     pub item_lists: BTreeMap<String, Arc<dyn ItemToItem>>,
     /// Who took what, for user-based collaborative filtering.
     pub takers: Option<Arc<Takers>>,
+    /// Trained models of user-based collaborative filtering by name.
+    pub user_cf: BTreeMap<String, Arc<UserCf>>,
     /// What a background worker found best for each user.
     pub near_line: Option<Arc<dyn BestKept>>,
     /// What is hot, updated as events come in.

@@ -1,6 +1,6 @@
 //! Recall channels, one file each.
 
-mod actions;
+pub(crate) mod actions;
 pub mod hot;
 pub mod i2i;
 pub mod item_cf;

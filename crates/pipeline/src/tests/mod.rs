@@ -5,6 +5,7 @@ mod chain;
 mod channels;
 mod deadlines;
 mod fallbacks;
+mod learned;
 mod remote;
 mod rules;
 mod server;

@@ -269,6 +269,7 @@ pub fn resources() -> Resources {
         item_cf: Some(Arc::new(item_cf())),
         item_lists: Default::default(),
         takers: Some(Arc::new(Takers::new(300, ITEMS as usize, &actions()).unwrap())),
+        user_cf: Default::default(),
         near_line: Some(Arc::new(Ahead)),
         popularity: Arc::new(RwLock::new(popularity())),
     }
