@@ -6,6 +6,7 @@
 //! RUN/records.mill    users and items as records
 //! RUN/retriever/      checkpoints of the two towers
 //! RUN/retrievers/*/   checkpoints of further retrievers, for channels of kind `vector`
+//! RUN/recall/*.mill   models of `[[recall.model]]`, see `recalling`
 //! RUN/ranker/         checkpoints of the ranker
 //! RUN/live/           ledger, live records
 //! ```
@@ -17,11 +18,12 @@ use millstream_models::recall::item_cf::ItemCfConfig;
 use millstream_models::recall::popularity::Popularity;
 use millstream_models::{Embedder, Scorer};
 use millstream_pipeline::channels::hot;
+use millstream_pipeline::config::ChannelConfig;
 use millstream_pipeline::near_line::BestKept;
 use millstream_pipeline::queries::Embedded;
 use millstream_pipeline::vectors::Retrieval;
 use millstream_pipeline::{Catalogue, Item, Pipeline, PipelineConfig, Request, Resources, Takers};
-use millstream_schema::{ItemRow, Record};
+use millstream_schema::{ItemRow, Record, suggest};
 use millstream_train::BEST;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -29,6 +31,7 @@ use std::sync::{Arc, RwLock};
 
 use crate::ahead::{self, Shelf};
 use crate::content::Content;
+use crate::recalling::{self, ITEM_CF, Learned, retriever_of};
 use crate::records::Records;
 use crate::{Failure, measure};
 
@@ -54,6 +57,10 @@ impl RunDir {
     /// Checkpoints of a further retriever.
     pub fn retriever_named(&self, name: &str) -> PathBuf {
         if name == TWO_TOWER { self.retriever() } else { self.0.join("retrievers").join(name) }
+    }
+    /// A model of `[[recall.model]]`.
+    pub fn recall_model(&self, name: &str) -> PathBuf {
+        self.0.join("recall").join(format!("{name}.mill"))
     }
     /// Checkpoints of the ranker.
     pub fn ranker(&self) -> PathBuf {
@@ -81,6 +88,8 @@ pub struct Chain {
     pub retrievers: Vec<Retriever>,
     /// Vectors of item texts, where the configuration asks for them.
     pub content: Option<Content>,
+    /// Factors that channels search, for items that come and go.
+    pub learned: Vec<Learned>,
     /// What a worker keeps for users, where a channel of that kind is named.
     pub ahead: Option<Arc<Shelf>>,
 }
@@ -110,27 +119,34 @@ impl Chain {
         let vectors = retrievers[0].vectors.clone();
         let scorer = Scorer::open(&dir.ranker().join(BEST), &prepared.encoder)?;
         let scorer = Arc::new(scorer.with_precision(config.rank.precision));
-        let item_cf = measure::count_item_cf(&prepared, &ItemCfConfig::default(), history)?;
+        let counted = !config.recall.models.iter().any(|m| m.name == ITEM_CF);
+        let item_cf = counted
+            .then(|| measure::count_item_cf(&prepared, &ItemCfConfig::default(), history))
+            .transpose()?;
         let popularity = popularity(&prepared, &records, &config, history)?;
         let uses = |kind: &str| config.channels.iter().any(|c| c.kind() == kind);
-        let takers = uses("user_cf").then(|| takers(&prepared, history)).transpose()?;
+        let untrained = |c: &ChannelConfig| c.kind() == "user_cf" && !c.options.contains_key("model");
+        let takers = config.channels.iter().any(untrained).then(|| takers(&prepared, history)).transpose()?;
         let content = Content::of(&config, &records.items)?;
         let ahead = uses(ahead::KIND).then(|| Arc::new(Shelf::default()));
-        let parts = Resources {
+        let mut parts = Resources {
             scorer: Some(scorer),
             retrievers: retrievers.iter().map(Retriever::retrieval).collect(),
             search: Some(vectors.clone()),
             item_vectors: Some(vectors),
-            item_cf: Some(Arc::new(item_cf)),
+            item_cf: item_cf.map(Arc::new),
             item_lists: BTreeMap::new(),
             takers: takers.map(Arc::new),
             content: content.as_ref().map(Content::part),
+            user_cf: BTreeMap::new(),
+            filters: BTreeMap::new(),
             near_line: ahead.clone().map(|shelf| shelf as Arc<dyn BestKept>),
             popularity: Arc::new(RwLock::new(popularity)),
         };
+        let learned = recalling::open(dir, &config, (&prepared, history), &mut parts)?;
         let catalogue = catalogue(&prepared, &records, &config)?;
         let pipeline = Arc::new(Pipeline::new(config, Arc::new(catalogue), parts)?);
-        Ok(Self { prepared, records, pipeline, retrievers, content, ahead })
+        Ok(Self { prepared, records, pipeline, retrievers, content, learned, ahead })
     }
 }
 
@@ -199,10 +215,10 @@ impl Retriever {
 fn retrievers(dir: &RunDir, config: &PipelineConfig, prepared: &Prepared) -> Result<Vec<Retriever>, Failure> {
     let mut names = vec![TWO_TOWER];
     for channel in config.channels.iter().filter(|c| c.kind() == "vector") {
-        let named = channel.options.get("retriever").and_then(toml::Value::as_str);
-        let name = named.unwrap_or(&channel.name);
+        let name = retriever_of(channel);
+        let offline = config.recall.models.iter().any(|m| m.name == name);
         // A bare `vector` means the only one there is.
-        if name != "vector" && !names.contains(&name) {
+        if name != "vector" && !names.contains(&name) && !offline {
             names.push(name);
         }
     }
@@ -210,7 +226,10 @@ fn retrievers(dir: &RunDir, config: &PipelineConfig, prepared: &Prepared) -> Res
         let folder = dir.retriever_named(name);
         if name != TWO_TOWER && !folder.is_dir() {
             let what = "there is no such folder; a channel of kind `vector` needs the checkpoints of its retriever there";
-            return Err(format!("{}: {what}", folder.display()).into());
+            let models = config.recall.models.iter().map(|m| m.name.as_str());
+            let meant = suggest::nearest(name, models)
+                .map_or_else(String::new, |near| format!(", or did you mean the recall model `{near}`?"));
+            return Err(format!("{}: {what}{meant}", folder.display()).into());
         }
         let embedder = Arc::new(Embedder::open(&folder.join(BEST), &prepared.encoder)?);
         let vectors = Arc::new(index(prepared, &embedder)?);
@@ -238,7 +257,7 @@ fn index(prepared: &Prepared, embedder: &Embedder) -> Result<Vectors, Failure> {
     index_of(embedder.dim(), &items, &vectors)
 }
 
-/// An index over these vectors, `[items, dim]`, by inner product.
+/// A live index over these vectors by inner product: exact, or a graph where there are many.
 pub fn index_of(dim: usize, items: &[ItemRow], vectors: &[f32]) -> Result<Vectors, Failure> {
     Ok(if items.len() < GRAPH_FROM {
         Box::new(Flat::build(dim, Metric::InnerProduct, items, vectors)?)

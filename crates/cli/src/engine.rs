@@ -171,6 +171,9 @@ impl Engine for ChainEngine {
         if let Some(content) = &self.chain.content {
             rows.iter().try_for_each(|&row| content.upsert(row, item)).map_err(fault)?;
         }
+        for learned in &self.chain.learned {
+            rows.iter().try_for_each(|row| learned.put(*row)).map_err(fault)?;
+        }
         Ok(())
     }
 
@@ -184,6 +187,9 @@ impl Engine for ChainEngine {
             }
             if let Some(content) = &self.chain.content {
                 content.remove(row);
+            }
+            for learned in &self.chain.learned {
+                learned.vectors.remove(row);
             }
         }
         Ok(())

@@ -13,6 +13,7 @@ mod output;
 mod preparing;
 mod presets;
 mod progress;
+mod recalling;
 mod recipe;
 mod records;
 mod serving;
@@ -80,7 +81,7 @@ enum Command {
     Index(commands::index::Command),
     /// Serve a run's models over HTTP.
     Serve(commands::serve::Options),
-    /// What recall finds and misses, by channel.
+    /// Recall: models for its channels, and what each channel finds and misses.
     #[command(subcommand)]
     Recall(commands::recall::Command),
     /// Recipes: datasets, models and the published figures they reach.

@@ -26,6 +26,9 @@ pub enum Error {
     /// From the network.
     #[error(transparent)]
     Network(#[from] millstream_nn::Error),
+    /// From an index.
+    #[error(transparent)]
+    Index(#[from] millstream_index::Error),
     /// From the embedding store.
     #[error(transparent)]
     Store(#[from] millstream_store::Error),

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+use millstream_models::recall::bspm::Bspm;
 use millstream_models::recall::item_cf::ItemCf;
 use millstream_models::recall::popularity::Popularity;
+use millstream_models::recall::user_cf::UserCf;
 use millstream_schema::{Batch, Columns, ItemRow, config, suggest};
 use serde::de::DeserializeOwned;
 
 use crate::catalogue::Snapshot;
 use crate::channels::{
-    content, hot, i2i, item_cf, keyword, near_line, new_items, remote, tag, two_tower, user_cf, vector,
+    bspm, content, hot, i2i, item_cf, keyword, near_line, new_items, remote, tag, two_tower, user_cf, vector,
 };
 use crate::facts::CatalogueConfig;
 use crate::near_line::BestKept;
@@ -95,6 +97,10 @@ pub struct Resources {
     pub content: Option<ContentVectors>,
     /// Who took what, for user-based collaborative filtering.
     pub takers: Option<Arc<Takers>>,
+    /// Trained models of user-based collaborative filtering by name.
+    pub user_cf: BTreeMap<String, Arc<UserCf>>,
+    /// Trained filters over the graph of users and items, by name.
+    pub filters: BTreeMap<String, Arc<Bspm>>,
     /// What a background worker found best for each user.
     pub near_line: Option<Arc<dyn BestKept>>,
     /// What is hot, updated as events come in.
@@ -193,6 +199,7 @@ pub const CHANNELS: &[ChannelDef] = &[
     tag::DEF,
     keyword::DEF,
     content::DEF,
+    bspm::DEF,
     near_line::DEF,
     remote::DEF,
 ];

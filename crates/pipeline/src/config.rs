@@ -1,7 +1,8 @@
 //! The chain's configuration: recall, merge, rank, fuse, re-rank.
 
-use millstream_models::Precision;
 use millstream_models::content::TextConfig;
+use millstream_models::recall::offline::OfflineDef;
+use millstream_models::{ModelConfig, Precision};
 use millstream_schema::{config, suggest};
 use serde::{Deserialize, Serialize};
 
@@ -37,13 +38,75 @@ pub struct PipelineConfig {
 }
 
 /// The `[recall]` table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RecallConfig {
     /// How long channels are waited for, unless they say otherwise.
     pub deadline_ms: u64,
     /// Threads that run channels; 0: one per core and two per channel, so that channels which hang leave room.
     pub threads: usize,
+    /// Models that learn from all positives at once, which channels use by name: `[[recall.model]]`.
+    #[serde(rename = "model", skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<RecallModel>,
+}
+
+/// One `[[recall.model]]`: a counting model, factors or embeddings, trained before and opened where a channel names it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecallModel {
+    /// Its name, by which channels and files know it.
+    pub name: String,
+    /// Its kind, a name in `OFFLINE`; that of its own name where not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Entries per item of the lists that are made of its vectors.
+    #[serde(default = "a_hundred")]
+    pub neighbours: usize,
+    /// The model's own options.
+    #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
+    pub options: toml::Table,
+}
+
+fn a_hundred() -> usize {
+    100
+}
+
+/// Names that a run's own parts have.
+const TAKEN: [&str; 2] = ["two_tower", "vectors"];
+
+impl RecallModel {
+    /// Its kind, a name in `OFFLINE`.
+    pub fn kind(&self) -> &str {
+        self.kind.as_deref().unwrap_or(&self.name)
+    }
+
+    /// The model with its options.
+    pub fn model(&self) -> ModelConfig {
+        ModelConfig { options: self.options.clone(), ..ModelConfig::named(self.kind()) }
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let name = &self.name;
+        let fail = |what: String| Err(Error::Config(format!("recall model `{name}`: {what}")));
+        // It is the name of a file, and of tables that a dot parts from it.
+        let fine = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if name.is_empty() || !name.chars().all(fine) {
+            return fail("key `name` must be of letters, digits, `_` and `-`".into());
+        }
+        if TAKEN.contains(&name.as_str()) {
+            return fail("every run has a part of this name; choose another".into());
+        }
+        if name == "item_cf" && self.kind() != name {
+            return fail(
+                "this name is for the model whose lists the channel `item_cf` has; choose another".into(),
+            );
+        }
+        if self.neighbours == 0 {
+            return fail("key `neighbours` must be above 0".into());
+        }
+        let checked = OfflineDef::named(self.kind()).and_then(|def| def.check(&self.model()));
+        checked.or_else(|e| fail(e.to_string()))
+    }
 }
 
 /// One `[[channel]]`.
@@ -132,7 +195,7 @@ impl ChannelConfig {
 
 impl Default for RecallConfig {
     fn default() -> Self {
-        Self { deadline_ms: 100, threads: 0 }
+        Self { deadline_ms: 100, threads: 0, models: Vec::new() }
     }
 }
 
@@ -153,16 +216,23 @@ impl PipelineConfig {
         Ok(parsed)
     }
 
-    /// Checks ranges and what channels say of each other; kinds are checked when the pipeline is built.
+    /// Checks ranges, recall models, and what channels say of each other; kinds of channels are checked when the pipeline is built.
     ///
     /// # Errors
-    /// A value out of range, a channel named twice, a fallback that there is not, or a channel on standby for none.
+    /// A value out of range, a channel or a model named twice, a model of no known kind or with wrong options, a fallback that there
+    /// is not, or a channel on standby for none.
     pub fn check(&self) -> Result<(), Error> {
         self.near_line.check()?;
         self.content.iter().try_for_each(TextConfig::check)?;
         let fail = |message: String| Err(Error::Config(message));
         if self.rank.candidates == 0 || self.rank.batch_requests == 0 {
             return fail("[rank]: `candidates` and `batch_requests` must be above 0".into());
+        }
+        for (at, model) in self.recall.models.iter().enumerate() {
+            if self.recall.models[..at].iter().any(|m| m.name == model.name) {
+                return fail(format!("recall model `{}` is named twice", model.name));
+            }
+            model.check()?;
         }
         for (at, channel) in self.channels.iter().enumerate() {
             if self.channels[..at].iter().any(|c| c.name == channel.name) {
@@ -214,5 +284,33 @@ mod tests {
         assert_eq!(precision("[rank]\nprecision = \"i16\"").ok(), Some(Precision::I16));
         let error = precision("[rank]\nprecision = \"i8\"").unwrap_err().to_string();
         assert!(["`i8`", "i16", "p.toml:2"].iter().all(|part| error.contains(part)), "{error}");
+    }
+
+    #[test]
+    fn recall_models_are_checked_and_written_back() {
+        let read = |text: &str| PipelineConfig::parse(text, "run.toml");
+        let text = "[recall]\nthreads = 3\n[[recall.model]]\nname = \"als\"\noptions = { dim = 8 }\n\
+            [[recall.model]]\nname = \"walks\"\nkind = \"node2vec\"\nneighbours = 7\noptions.graph.edges = \"bipartite\"";
+        let config = read(text).unwrap();
+        let [als, walks] = config.recall.models.as_slice() else { panic!("two models") };
+        assert_eq!((als.kind(), als.neighbours, walks.kind(), walks.neighbours), ("als", 100, "node2vec", 7));
+        assert_eq!(als.model().options["dim"].as_integer(), Some(8));
+        assert_eq!(read(&toml::to_string(&config).unwrap()).unwrap(), config);
+        let model = |keys: &str| format!("[[recall.model]]\n{keys}");
+        for (text, parts) in [
+            (model("name = \"asl\""), ["recall model `asl`", "did you mean `als`"]),
+            (model("name = \"x\"\nkind = \"node2wec\""), ["recall model `x`", "did you mean `node2vec`"]),
+            (model("name = \"als\"\noptions = { dimm = 8 }"), ["`als`", "did you mean `dim`"]),
+            (model("name = \"als\"\noptions = { dim = 0 }"), ["`als`", "dim"]),
+            (model("name = \"als\"\nneighbors = 3"), ["neighbors", "neighbours"]),
+            (model("name = \"als\"\nneighbours = 0"), ["als", "above 0"]),
+            (model("name = \"a/b\"\nkind = \"als\""), ["a/b", "letters"]),
+            (model("name = \"vectors\"\nkind = \"als\""), ["vectors", "choose another"]),
+            (model("name = \"item_cf\"\nkind = \"als\""), ["item_cf", "choose another"]),
+            (model("name = \"als\"") + "\n" + &model("name = \"als\""), ["als", "twice"]),
+        ] {
+            let error = read(&text).unwrap_err().to_string();
+            assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+        }
     }
 }

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use millstream_models::recall::factors::Factors;
 use millstream_schema::{Examples, History};
 
 use crate::Error;
 use crate::channel::{Call, UserVectors};
+pub use crate::channels::actions::Weighing;
 use crate::vectors::ItemVectors;
 
 /// A user's vectors in the space of an index.
@@ -18,6 +20,41 @@ pub trait Queries: Send + Sync {
 
     /// D, above 0.
     fn dim(&self) -> usize;
+
+    /// The same with actions weighed so; none where the model reads histories in a way of its own.
+    fn weighed(&self, _: Weighing) -> Option<Arc<dyn Queries>> {
+        None
+    }
+}
+
+/// A user by what they did, as the request tells it: the history folded into the space of learned items (ALS, BPR, item2vec,
+/// node2vec, spectral). Users who came after training have vectors, too; repeated actions on an item add up.
+pub struct Folded {
+    model: Arc<dyn Factors>,
+    weighing: Weighing,
+}
+
+impl Folded {
+    /// The whole history counts, each action 1.
+    pub fn new(model: Arc<dyn Factors>) -> Self {
+        Self { model, weighing: Weighing::even() }
+    }
+}
+
+impl Queries for Folded {
+    fn queries(&self, call: &Call) -> Result<Vec<f32>, Error> {
+        let vector = self.model.user_vector(&self.weighing.distinct(&call.request));
+        // Nothing of the history was known when the model was trained.
+        Ok(if vector.iter().any(|x| *x != 0.0) { vector } else { Vec::new() })
+    }
+
+    fn dim(&self) -> usize {
+        self.model.dim()
+    }
+
+    fn weighed(&self, weighing: Weighing) -> Option<Arc<dyn Queries>> {
+        Some(Arc::new(Self { model: self.model.clone(), weighing }))
+    }
 }
 
 /// The user side of a retriever, computed at each request.

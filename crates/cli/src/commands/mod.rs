@@ -7,6 +7,7 @@ pub mod features;
 pub mod index;
 pub mod quickstart;
 pub mod recall;
+pub mod recall_train;
 pub mod recipe;
 pub mod report;
 pub mod serve;

@@ -20,6 +20,7 @@ use std::time::Instant;
 use crate::chain::{Chain, RunDir};
 use crate::clock::ShiftedClock;
 use crate::progress::Bar;
+use crate::recalling::{self, Lesson};
 use crate::records::Records;
 use crate::serving::{self, Listen};
 use crate::training::Job;
@@ -186,6 +187,10 @@ fn train(prepared: &Prepared, models: &Models, dir: &RunDir, global: &Global) ->
         let job = Job { prepared, model, training, dir: &dir, resume: false, from: None };
         job.run(global)?;
     }
+    // Of the training part alone: the others are measured.
+    let lesson = Lesson { until: Split::Train, seed: models.retriever.training.seed };
+    let offline: Vec<_> = models.pipeline.recall.models.iter().collect();
+    recalling::train(dir, prepared, &offline, lesson, global)?;
     Ok(())
 }
 

@@ -10,13 +10,16 @@ use serde::Serialize;
 use serde_json::json;
 use std::path::PathBuf;
 
+use super::recall_train;
 use crate::chain::{Chain, RunDir};
 use crate::progress::Bar;
 use crate::{Failure, Global, Verdict, measure, output, serving};
 
-/// What recall finds and misses, by channel.
+/// Recall: models for its channels, and what each channel finds and misses.
 #[derive(Subcommand)]
 pub enum Command {
+    /// Train the models of a run's `[[recall.model]]` on its prepared log.
+    Train(recall_train::Options),
     /// Measure every channel of a run, the merged set, and what the merged set loses without each channel.
     Eval(Options),
 }
@@ -107,7 +110,10 @@ struct Micros {
 
 /// Runs the command.
 pub fn run(command: Command, global: &Global) -> Result<Verdict, Failure> {
-    let Command::Eval(options) = command;
+    let options = match command {
+        Command::Train(options) => return recall_train::run(options, global),
+        Command::Eval(options) => options,
+    };
     if options.k.contains(&0) || options.quota == Some(0) || options.users == 0 {
         return Err("--k, --quota and --users must be above 0".into());
     }

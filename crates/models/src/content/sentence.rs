@@ -18,10 +18,10 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::folder::{Tensors, read};
-use crate::sparse::add;
 use super::wordpiece::Tokenizer;
 use crate::Error;
 use crate::recall::factors::normalise;
+use crate::sparse::add;
 
 /// The three files.
 const FILES: [&str; 3] = ["config.json", "tokenizer.json", "model.safetensors"];

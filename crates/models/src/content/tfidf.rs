@@ -15,8 +15,8 @@ use rapidhash::{RapidHashMap, RapidHashSet};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::sparse::Csr;
 use crate::Error;
+use crate::sparse::Csr;
 
 /// What counts as a term, and what it weighs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

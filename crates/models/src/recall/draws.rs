@@ -73,8 +73,19 @@ impl Alias {
 
     #[inline(always)]
     pub(crate) fn draw(&self, draws: &mut Draws) -> u32 {
-        let at = draws.below(self.slots.len());
-        let (stay, other) = self.slots[at];
+        Self::draw_from(&self.slots, draws)
+    }
+
+    /// The slots, for many small tables end to end.
+    pub(crate) fn into_slots(self) -> Vec<(f32, u32)> {
+        self.slots
+    }
+
+    /// A place among those of a table whose slots these are.
+    #[inline(always)]
+    pub(crate) fn draw_from(slots: &[(f32, u32)], draws: &mut Draws) -> u32 {
+        let at = draws.below(slots.len());
+        let (stay, other) = slots[at];
         if draws.unit() < stay { at as u32 } else { other }
     }
 }

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::recall::als;
 use crate::recall::envelope;
+use crate::recall::lists::InvertedLists;
+use crate::recall::near::Near;
 use crate::recall::top::top;
 
 const MAGIC: &[u8; 8] = b"MSFACTOR";
@@ -80,7 +82,7 @@ impl FactorModel {
         Self { kind: kind.into(), dim, items, users, fold_in }
     }
 
-    /// What learned them: `als`, `bpr`, `item2vec` or `node2vec`.
+    /// What learned them: `als`, `bpr`, `item2vec`, `node2vec` or `spectral`.
     pub fn kind(&self) -> &str {
         &self.kind
     }
@@ -111,6 +113,14 @@ impl FactorModel {
         best
     }
 
+    /// Item to item by cosine, as inverted lists.
+    ///
+    /// # Errors
+    /// No neighbours are asked for.
+    pub fn near(&self, near: &Near) -> Result<InvertedLists, Error> {
+        near.lists(self.dim, &self.items)
+    }
+
     /// Magic, version, xxh3 of the rest, then the factors.
     ///
     /// # Errors
@@ -125,17 +135,22 @@ impl FactorModel {
     /// The bytes are not such factors, are damaged, or are of another version.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
         let read: Self = envelope::open(MAGIC, VERSION, "learned factors", bytes)?;
-        let numbers = |x: &[f32]| x.iter().all(|v| v.is_finite());
-        let whole = |x: &[f32]| read.dim > 0 && x.len().is_multiple_of(read.dim) && numbers(x);
-        let gram = match &read.fold_in {
-            FoldIn::Solve { gram, .. } => Some(gram.len()) == read.dim.checked_mul(read.dim) && numbers(gram),
-            FoldIn::MeanOf(inputs) => inputs.len() == read.items.len() && numbers(inputs),
-            FoldIn::Mean | FoldIn::Bpr { .. } => true,
-        };
-        match whole(&read.items) && whole(&read.users) && gram {
+        match read.sound() {
             true => Ok(read),
             false => Err(Error::Corrupt("learned factors do not hold together".into())),
         }
+    }
+
+    /// Whether shapes are right and all values are numbers: for what was read from a file.
+    pub(crate) fn sound(&self) -> bool {
+        let numbers = |x: &[f32]| x.iter().all(|v| v.is_finite());
+        let whole = |x: &[f32]| self.dim > 0 && x.len().is_multiple_of(self.dim) && numbers(x);
+        let gram = match &self.fold_in {
+            FoldIn::Solve { gram, .. } => Some(gram.len()) == self.dim.checked_mul(self.dim) && numbers(gram),
+            FoldIn::MeanOf(inputs) => inputs.len() == self.items.len() && numbers(inputs),
+            FoldIn::Mean | FoldIn::Bpr { .. } => true,
+        };
+        whole(&self.items) && whole(&self.users) && gram
     }
 
     fn mean(&self, history: &[(&[f32], f32)]) -> Vec<f32> {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::recall::factors::{FactorModel, FoldIn, normalise};
 use crate::recall::positives::{Grouped, Positives};
-use crate::recall::word2vec::{Architecture, Corpus, Output, Word2VecConfig};
+use crate::recall::word2vec::{Architecture, Corpus, Output, Word2VecConfig, WordVectors};
 
 const MODEL: &str = "item2vec";
 
@@ -89,11 +89,7 @@ impl Item2VecConfig {
     /// # Errors
     /// An option out of range.
     pub fn check(&self) -> Result<(), Error> {
-        if self.score == Scored::Output && self.output != Output::NegativeSampling {
-            return Err(Error::Config(format!(
-                "{MODEL}: score = \"output\" needs output = \"negative_sampling\"; a hierarchical softmax has no vector per item"
-            )));
-        }
+        self.score.check(self.output, MODEL)?;
         self.word2vec().check(MODEL)
     }
 
@@ -135,21 +131,39 @@ impl Item2VecConfig {
         let by_user = Grouped::by_user(positives, self.max_user_items)?;
         let (offsets, word) = sentences(&by_user, self.session_gap_mins);
         let corpus = Corpus { words: positives.items, offsets: &offsets, word: &word };
-        let mut vectors = self.word2vec().fit(&corpus, seed, seen)?;
-        vectors.input.chunks_exact_mut(self.dim).for_each(normalise);
-        let (items, fold_in) = match self.score {
-            Scored::Input => (vectors.input, FoldIn::Mean),
-            Scored::Output => {
-                vectors.output.chunks_exact_mut(self.dim).for_each(normalise);
+        let vectors = self.word2vec().fit(&corpus, seed, seen)?;
+        Ok(self.score.model(MODEL, vectors))
+    }
+}
+
+impl Scored {
+    /// Items' vectors to length 1, and users as the means of what they took.
+    pub(crate) fn model(self, kind: &str, mut vectors: WordVectors) -> FactorModel {
+        vectors.input.chunks_exact_mut(vectors.dim).for_each(normalise);
+        let (items, fold_in) = match self {
+            Self::Input => (vectors.input, FoldIn::Mean),
+            Self::Output => {
+                vectors.output.chunks_exact_mut(vectors.dim).for_each(normalise);
                 (vectors.output, FoldIn::MeanOf(vectors.input))
             }
         };
-        Ok(FactorModel::new(MODEL, self.dim, (items, Vec::new()), fold_in))
+        FactorModel::new(kind, vectors.dim, (items, Vec::new()), fold_in)
+    }
+
+    /// # Errors
+    /// There is no vector of this sort; `model` is for whom it says so.
+    pub(crate) fn check(self, output: Output, model: &str) -> Result<(), Error> {
+        match (self, output) {
+            (Self::Output, Output::HierarchicalSoftmax) => Err(Error::Config(format!(
+                "{model}: score = \"output\" needs output = \"negative_sampling\"; a hierarchical softmax has no vector per item"
+            ))),
+            _ => Ok(()),
+        }
     }
 }
 
 /// Each user's items in order of time, ties by row, cut where the user paused for longer than `gap_mins` (0: never).
-fn sentences(by_user: &Grouped, gap_mins: u32) -> (Vec<u64>, Vec<u32>) {
+pub(crate) fn sentences(by_user: &Grouped, gap_mins: u32) -> (Vec<u64>, Vec<u32>) {
     let gap = i64::from(gap_mins) * 60_000;
     let (mut offsets, mut word) = (vec![0u64], Vec::with_capacity(by_user.member.len()));
     for user in 0..by_user.rows() {

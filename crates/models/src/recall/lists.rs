@@ -40,7 +40,7 @@ impl InvertedLists {
         Self { kind: kind.into(), offsets, entries }
     }
 
-    /// What scored the pairs: `item_cf`, `user_cf`, `swing` or `vectors`.
+    /// What scored the pairs: `item_cf`, `user_cf`, `swing`, `vectors` or `clusters`.
     pub fn kind(&self) -> &str {
         &self.kind
     }

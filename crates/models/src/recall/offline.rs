@@ -1,6 +1,6 @@
 //! Models that learn from the lists of positives at once, by name: no batches, no tape, no checkpoints between.
 
-use millstream_schema::{ItemRow, UserRow};
+use millstream_schema::{ItemRow, UserRow, suggest};
 
 use crate::recall::als::AlsConfig;
 use crate::recall::bpr::BprConfig;
@@ -9,7 +9,9 @@ use crate::recall::factors::{FactorModel, Factors};
 use crate::recall::item_cf::ItemCfConfig;
 use crate::recall::item2vec::Item2VecConfig;
 use crate::recall::lists::InvertedLists;
+use crate::recall::node2vec::Node2VecConfig;
 use crate::recall::positives::Positives;
+use crate::recall::spectral::{Spectral, SpectralConfig};
 use crate::recall::swing::SwingConfig;
 use crate::recall::user_cf::{UserCf, UserCfConfig};
 use crate::{Error, ModelConfig};
@@ -73,12 +75,36 @@ pub const OFFLINE: &[OfflineDef] = &[
             Ok(OfflineModel::Factors(m.options::<Item2VecConfig>()?.fit(p, seed, &mut |_| {})?))
         },
     },
+    OfflineDef {
+        name: "node2vec",
+        draws: true,
+        check: |m| m.options::<Node2VecConfig>()?.check(),
+        fit: |m, p, seed| {
+            Ok(OfflineModel::Factors(m.options::<Node2VecConfig>()?.fit(p, seed, &mut |_| {})?))
+        },
+    },
+    OfflineDef {
+        name: "spectral",
+        draws: true,
+        check: |m| m.options::<SpectralConfig>()?.check(),
+        fit: |m, p, seed| Ok(OfflineModel::Spectral(Box::new(m.options::<SpectralConfig>()?.fit(p, seed)?))),
+    },
 ];
 
 impl OfflineDef {
     /// The entry of this name.
     pub fn find(name: &str) -> Option<&'static Self> {
         OFFLINE.iter().find(|d| d.name == name)
+    }
+
+    /// As [`OfflineDef::find`].
+    ///
+    /// # Errors
+    /// There is none; the nearest name is given.
+    pub fn named(name: &str) -> Result<&'static Self, Error> {
+        let valid: Vec<&str> = OFFLINE.iter().map(|d| d.name).collect();
+        Self::find(name)
+            .ok_or_else(|| Error::Config(suggest::unknown("recall model", name, valid.iter().copied())))
     }
 
     /// Checks the model's options.
@@ -115,12 +141,73 @@ pub enum OfflineModel {
     Factors(FactorModel),
     /// A filter over the graph of users and items.
     Filter(Box<Bspm>),
+    /// Vectors and clusters.
+    Spectral(Box<Spectral>),
 }
 
 /// A user of the training data, and their weighted history.
 pub type Known<'a> = (UserRow, &'a [(ItemRow, f32)]);
 
 impl OfflineModel {
+    /// Name of the kind of model.
+    pub fn kind(&self) -> &str {
+        match self {
+            Self::Lists(lists) => lists.kind(),
+            Self::Users(_) => "user_cf",
+            Self::Factors(factors) => factors.kind(),
+            Self::Filter(_) => "bspm",
+            Self::Spectral(spectral) => spectral.factors().kind(),
+        }
+    }
+
+    /// Number of items known.
+    pub fn items(&self) -> usize {
+        match self {
+            Self::Lists(lists) => lists.items(),
+            Self::Users(cf) => cf.items(),
+            Self::Factors(factors) => factors.items().len() / factors.dim(),
+            Self::Filter(filter) => filter.items(),
+            Self::Spectral(spectral) => spectral.factors().items().len() / spectral.factors().dim(),
+        }
+    }
+
+    /// The vectors, of a model that has such.
+    pub fn factors(&self) -> Option<&FactorModel> {
+        match self {
+            Self::Factors(factors) => Some(factors),
+            Self::Spectral(spectral) => Some(spectral.factors()),
+            Self::Lists(_) | Self::Users(_) | Self::Filter(_) => None,
+        }
+    }
+
+    /// Magic, version, checksum, content: those of the kind of model.
+    ///
+    /// # Errors
+    /// The values cannot be serialised.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
+        match self {
+            Self::Lists(lists) => lists.to_bytes(),
+            Self::Users(cf) => cf.to_bytes(),
+            Self::Factors(factors) => factors.to_bytes(),
+            Self::Filter(filter) => filter.to_bytes(),
+            Self::Spectral(spectral) => spectral.to_bytes(),
+        }
+    }
+
+    /// The reverse of [`OfflineModel::to_bytes`], by the magic.
+    ///
+    /// # Errors
+    /// The bytes are no such model, are damaged, or are of another version.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        Ok(match bytes.get(..8) {
+            Some(b"MSUSERCF") => Self::Users(Box::new(UserCf::from_bytes(bytes)?)),
+            Some(b"MSFACTOR") => Self::Factors(FactorModel::from_bytes(bytes)?),
+            Some(b"MSBSPM\0\0") => Self::Filter(Box::new(Bspm::from_bytes(bytes)?)),
+            Some(b"MSSPECTR") => Self::Spectral(Box::new(Spectral::from_bytes(bytes)?)),
+            _ => Self::Lists(InvertedLists::from_bytes(bytes)?),
+        })
+    }
+
     /// Scores of all items for a user of the training data with this weighted history; `out` is `[items]`. An item that the model
     /// says nothing about is −∞.
     pub fn score_into(&self, user: UserRow, history: &[(ItemRow, f32)], out: &mut [f32]) {
@@ -132,6 +219,10 @@ impl OfflineModel {
                 Some(vector) => factors.score_into(vector, out),
                 None => factors.score_into(&factors.user_vector(history), out),
             },
+            Self::Spectral(spectral) => {
+                let factors = spectral.factors();
+                factors.score_into(&factors.user_vector(history), out);
+            }
         }
         bar_unknown(out);
     }
@@ -160,26 +251,38 @@ fn bar_unknown(scores: &mut [f32]) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    #[test]
-    fn every_model_learns_from_lists_and_prefers_what_goes_together() {
+    /// Options with which a model learns little data quickly.
+    pub(crate) fn few(model: &str) -> &'static str {
+        match model {
+            "als" => "dim = 8\nl2 = 0.1",
+            "bspm" => "directions = 4",
+            "bpr" => "dim = 8\nepochs = 100\nblocks = 2",
+            "item2vec" => "dim = 8\nepochs = 60\nsample = 0.0\nshards = 1",
+            "node2vec" => "q = 2.0\nword2vec = { dim = 8, sample = 0.0, shards = 1 }",
+            "spectral" => "dim = 2\nclusters = 2\ntolerance = 1e-6\ngraph = { neighbours = 20 }",
+            _ => "",
+        }
+    }
+
+    /// Sixty users of six items each, of 0..10 or of 10..20.
+    pub(crate) fn halves() -> (Vec<u64>, Vec<u32>) {
         let (mut offsets, mut item) = (vec![0u64], Vec::new());
         for user in 0..60u32 {
             item.extend((0..6).map(|n| user % 2 * 10 + (user / 2 * 3 + n) % 10));
             offsets.push(item.len() as u64);
         }
+        (offsets, item)
+    }
+
+    #[test]
+    fn every_model_learns_from_lists_and_prefers_what_goes_together() {
+        let (offsets, item) = halves();
         let p = Positives { items: 21, offsets: &offsets, item: &item, time_ms: &[] };
         for def in OFFLINE {
-            let mut text = format!("name = {:?}\n", def.name);
-            text += match def.name {
-                "als" => "dim = 8\nl2 = 0.1",
-                "bspm" => "directions = 4",
-                "bpr" => "dim = 8\nepochs = 100\nblocks = 2",
-                "item2vec" => "dim = 8\nepochs = 60\nsample = 0.0\nshards = 1",
-                _ => "",
-            };
+            let text = format!("name = {:?}\n{}", def.name, few(def.name));
             let model: ModelConfig = toml::from_str(&text).unwrap();
             def.check(&model).unwrap();
             let fitted = def.fit(&model, &p, 1).unwrap();
@@ -194,5 +297,6 @@ mod tests {
             assert!(def.check(&wrong).unwrap_err().to_string().contains("memmory"));
         }
         assert!(OfflineDef::find("item_cg").is_none());
+        assert!(OfflineDef::named("item_cg").unwrap_err().to_string().contains("did you mean `item_cf`"));
     }
 }

@@ -10,8 +10,8 @@ use crate::{Error, Request};
 
 const DAY_MS: f64 = 86_400_000.0;
 
-/// How actions are weighed.
-pub(super) struct Weighing {
+/// How the actions of a history are weighed.
+pub struct Weighing {
     max_history: usize,
     half_life_ms: f64,
     /// (code, weight).
@@ -28,6 +28,11 @@ pub(super) fn by_code(setup: &Setup<'_>, kinds: &BTreeMap<String, f32>) -> Resul
 }
 
 impl Weighing {
+    /// All actions, each 1.
+    pub(crate) fn even() -> Self {
+        Self { max_history: usize::MAX, half_life_ms: 0.0, kinds: Vec::new() }
+    }
+
     /// The latest `max_history` actions, halved every `half_life_days` relative to the user's latest one (0: never);
     /// a kind that is not named weighs 1.
     pub(super) fn new(
@@ -47,7 +52,7 @@ impl Weighing {
     }
 
     /// The latest actions with their weights, latest first.
-    pub(super) fn of(&self, request: &Request) -> Vec<(ItemRow, f32)> {
+    pub(crate) fn of(&self, request: &Request) -> Vec<(ItemRow, f32)> {
         let latest = request.history.last().map_or(0, |a| a.time_ms);
         let weight = |a: &Action| {
             let kind = self.kinds.iter().find(|k| k.0 == a.kind).map_or(1.0, |k| k.1);
@@ -59,7 +64,7 @@ impl Weighing {
     }
 
     /// [`Weighing::of`] with the weights of repeated items summed, in order of their latest action.
-    pub(super) fn distinct(&self, request: &Request) -> Vec<(ItemRow, f32)> {
+    pub(crate) fn distinct(&self, request: &Request) -> Vec<(ItemRow, f32)> {
         let mut out: Vec<(ItemRow, f32)> = Vec::new();
         let mut places = rapidhash::RapidHashMap::default();
         for (item, weight) in self.of(request) {

@@ -1,6 +1,7 @@
 //! Recall channels, one file each.
 
-mod actions;
+pub(crate) mod actions;
+pub mod bspm;
 pub mod content;
 pub mod hot;
 pub mod i2i;

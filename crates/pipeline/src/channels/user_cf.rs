@@ -1,9 +1,14 @@
 //! Items of the users most like this one, found at each request from the history as it is by then: feedback
 //! counts at once, and a user who came after training has neighbours, too. See [`crate::takers::Takers`].
+//!
+//! With `model` the likeness of users is that of a trained `user_cf` (`millstream_models::recall::user_cf`), which has options of
+//! its own for it; the history is folded in all the same, each action with its own time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use millstream_schema::ids::NO_ROW;
+use millstream_schema::{ItemRow, suggest};
 use serde::Deserialize;
 
 use super::actions::Weighing;
@@ -26,6 +31,8 @@ pub const DEF: ChannelDef = ChannelDef {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Options {
+    /// A trained model instead of lists of who took what.
+    model: Option<String>,
     /// Only the latest so many actions count.
     max_history: usize,
     /// Half-life of an action's weight; 0 for none.
@@ -43,6 +50,7 @@ struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            model: None,
             max_history: 50,
             half_life_days: 30.0,
             kinds: BTreeMap::new(),
@@ -60,11 +68,14 @@ struct UserCf {
 }
 
 fn lacks(parts: &Resources) -> Option<&'static str> {
-    parts.takers.is_none().then_some("lists of who took what")
+    (parts.takers.is_none() && parts.user_cf.is_empty()).then_some("lists of who took what")
 }
 
 fn build(setup: &Setup<'_>) -> Result<Arc<dyn Channel>, Error> {
     let options: Options = setup.read()?;
+    if let Some(name) = &options.model {
+        return trained(setup, name);
+    }
     let takers = setup.parts.takers.clone().ok_or_else(|| setup.needs("lists of who took what"))?;
     let Options { neighbours, max_takers, max_items, .. } = options;
     if neighbours == 0 || max_takers == 0 || max_items == 0 {
@@ -72,6 +83,49 @@ fn build(setup: &Setup<'_>) -> Result<Arc<dyn Channel>, Error> {
     }
     let weighing = Weighing::new(setup, options.max_history, options.half_life_days, &options.kinds)?;
     Ok(Arc::new(UserCf { takers, weighing, how: Neighbourhood { neighbours, max_takers, max_items } }))
+}
+
+/// The channel of a trained model; all other options are the model's.
+fn trained(setup: &Setup<'_>, name: &str) -> Result<Arc<dyn Channel>, Error> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Options {
+        #[serde(rename = "model")]
+        _model: String,
+        #[serde(default = "fifty")]
+        max_history: usize,
+    }
+    fn fifty() -> usize {
+        50
+    }
+    let options: Options = setup.read()?;
+    if options.max_history == 0 {
+        return Err(setup.refuse("key `max_history` must be above 0"));
+    }
+    let all = &setup.parts.user_cf;
+    let Some(model) = all.get(name).cloned() else {
+        if all.is_empty() {
+            return Err(setup.needs(format!("the trained model `{name}`")));
+        }
+        return Err(setup.refuse(suggest::unknown("model", name, all.keys().map(String::as_str))));
+    };
+    Ok(Arc::new(TrainedUserCf { model, max_history: options.max_history }))
+}
+
+struct TrainedUserCf {
+    model: Arc<millstream_models::recall::user_cf::UserCf>,
+    max_history: usize,
+}
+
+impl Channel for TrainedUserCf {
+    fn recall(&self, call: &Call, k: usize) -> Result<Vec<Candidate>, Error> {
+        let request = &call.request;
+        let latest = request.history.iter().rev().take(self.max_history);
+        let history: Vec<(ItemRow, i64)> = latest.map(|a| (a.item, a.time_ms)).collect();
+        let own = (request.user_row != NO_ROW).then_some(request.user_row);
+        let similar = self.model.similar_to(&history, own);
+        Ok(super::candidates(self.model.recommend(&similar, k, &|item| call.keep(item))))
+    }
 }
 
 impl Channel for UserCf {

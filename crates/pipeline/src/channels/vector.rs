@@ -1,13 +1,15 @@
 //! Nearest items to the user's vectors in the space of a named retriever (Huang et al., CIKM 2013; Yi et al.,
-//! RecSys 2019). With several interests per user each is searched for (Li et al., CIKM 2019), and an item counts with
+//! RecSys 2019), or of a model of factors that folds the user's history in. With several interests per user each is searched for (Li et al., CIKM 2019), and an item counts with
 //! its best score. Several channels of this kind may stand side by side, each with a retriever of its own.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millstream_schema::{ItemRow, suggest};
 use rapidhash::RapidHashMap;
 use serde::Deserialize;
 
+use super::actions::Weighing;
 use crate::Error;
 use crate::channel::{Call, Candidate, Channel, ChannelDef, Setup};
 use crate::vectors::Retrieval;
@@ -31,6 +33,12 @@ struct Options {
     retriever: Option<String>,
     /// Items scored below this are left out.
     min_score: Option<f32>,
+    /// Of a model that folds histories in: only the latest so many actions count; all where not said.
+    max_history: Option<usize>,
+    /// Of such a model: half-life of an action's weight; none where not said.
+    half_life_days: Option<f32>,
+    /// Of such a model: weights of kinds of action; a kind that is not named weighs 1.
+    kinds: Option<BTreeMap<String, f32>>,
 }
 
 struct Vector {
@@ -47,12 +55,20 @@ pub(super) fn build(setup: &Setup<'_>) -> Result<Arc<dyn Channel>, Error> {
         (None, 1) if setup.name == DEF.name => all.keys().next().map_or("", String::as_str),
         (None, _) => setup.name,
     };
-    let Some(retrieval) = all.get(wanted).cloned() else {
+    let Some(mut retrieval) = all.get(wanted).cloned() else {
         if all.is_empty() {
             return Err(setup.needs("a retriever with an index"));
         }
         return Err(setup.refuse(suggest::unknown("retriever", wanted, all.keys().map(String::as_str))));
     };
+    if options.max_history.is_some() || options.half_life_days.is_some() || options.kinds.is_some() {
+        let (most, half_life) =
+            (options.max_history.unwrap_or(usize::MAX), options.half_life_days.unwrap_or(0.0));
+        let weighing = Weighing::new(setup, most, half_life, &options.kinds.unwrap_or_default())?;
+        let own = "`max_history`, `half_life_days` and `kinds` are for models that fold histories in";
+        let refused = || setup.refuse(format!("{own}, and `{wanted}` reads them in a way of its own"));
+        retrieval.queries = retrieval.queries.weighed(weighing).ok_or_else(refused)?;
+    }
     Ok(Arc::new(Vector { retrieval, min_score: options.min_score.unwrap_or(f32::NEG_INFINITY) }))
 }
 

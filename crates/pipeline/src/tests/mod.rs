@@ -6,6 +6,7 @@ mod channels;
 mod content;
 mod deadlines;
 mod fallbacks;
+mod learned;
 mod remote;
 mod rules;
 mod server;

@@ -281,6 +281,8 @@ pub fn resources() -> Resources {
         item_lists: Default::default(),
         content: Some(texts()),
         takers: Some(Arc::new(Takers::new(300, ITEMS as usize, &actions()).unwrap())),
+        user_cf: Default::default(),
+        filters: Default::default(),
         near_line: Some(Arc::new(Ahead)),
         popularity: Arc::new(RwLock::new(popularity())),
     }
