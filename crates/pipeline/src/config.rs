@@ -298,7 +298,7 @@ mod tests {
         assert_eq!(read(&toml::to_string(&config).unwrap()).unwrap(), config);
         let model = |keys: &str| format!("[[recall.model]]\n{keys}");
         for (text, parts) in [
-            (model("name = \"asl\""), ["recall model `asl`", "did you mean `als`"]),
+            (model("name = \"alss\""), ["recall model `alss`", "did you mean `als`"]),
             (model("name = \"x\"\nkind = \"node2wec\""), ["recall model `x`", "did you mean `node2vec`"]),
             (model("name = \"als\"\noptions = { dimm = 8 }"), ["`als`", "did you mean `dim`"]),
             (model("name = \"als\"\noptions = { dim = 0 }"), ["`als`", "dim"]),

@@ -57,7 +57,14 @@ fn a_stranger_with_a_history_is_folded_in_and_one_without_gets_nothing() {
     let asked = call(stranger.clone());
     let found = channel.recall(&asked, 20).unwrap();
     let model = als();
-    let history: Vec<(u32, f32)> = stranger.history.iter().rev().map(|a| (a.item, 1.0)).collect();
+    // Repeats add up, in order of their latest action.
+    let mut history: Vec<(u32, f32)> = Vec::new();
+    for action in stranger.history.iter().rev() {
+        match history.iter_mut().find(|x| x.0 == action.item) {
+            Some(held) => held.1 += 1.0,
+            None => history.push((action.item, 1.0)),
+        }
+    }
     let want = model.recommend(&model.user_vector(&history), 20, &|i| asked.keep(i));
     assert_eq!(rows(&found), want.iter().map(|x| x.0).collect::<Vec<_>>());
     assert!(channel.recall(&call(Request::new("x", NO_ROW, NOW, 5)), 9).unwrap().is_empty());
@@ -90,7 +97,7 @@ fn a_history_that_is_folded_in_may_be_weighed() {
     for (options, parts) in [
         ("retriever = \"two_tower\"\nmax_history = 2", ["max_history", "two_tower"]),
         ("retriever = \"als\"\nmax_history = 0", ["max_history", "above 0"]),
-        ("retriever = \"asl\"", ["did you mean `als`", "retriever"]),
+        ("retriever = \"alss\"", ["did you mean `als`", "retriever"]),
     ] {
         let error = of("vector", options).err().unwrap().to_string();
         assert!(parts.iter().all(|part| error.contains(part)), "{error}");
