@@ -51,7 +51,19 @@ name = "tag"
 name = "keyword"
 
 [[channel]]
+name = "content"
+options = { triggers = 2 }
+
+[[channel]]
+name = "alike"
+kind = "i2i"
+options = { table = "content", short = "30d" }
+
+[[channel]]
 name = "near_line"
+
+[content.tfidf]
+dim = 16
 
 [near_line]
 keep = 40
@@ -100,6 +112,8 @@ fn measured(run: &Path) {
         "user_cf",
         "tag",
         "keyword",
+        "content",
+        "alike",
         "near_line",
     ];
     assert_eq!(names, all);
@@ -150,6 +164,10 @@ fn measured(run: &Path) {
     ] {
         refused(run, &format!("recall eval --run . {words}"), &parts);
     }
+    let chain = std::fs::read_to_string(run.join("run.toml")).unwrap();
+    put(run, "run.toml", chain.replace("[content.tfidf]", "[content]\ntexts = [\"titel\"]\n[content.tfidf]"));
+    refused(run, "recall eval --run .", &["[content]", "did you mean `title`"]);
+    put(run, "run.toml", chain);
 }
 
 /// Waits until `/metrics` holds a line that begins so.

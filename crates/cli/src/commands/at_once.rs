@@ -35,24 +35,40 @@ impl<'a> Bench<'a> {
     /// What the recipe's model reaches, and under its name each baseline's. Recipes with texts are judged on the validation split
     /// as well, by models that learned from the training split alone.
     pub(super) fn reach(&self, recipe: &Recipe) -> Result<Reached, Failure> {
-        let (test, learned) = self.part(recipe, Split::Test)?;
+        let started = Instant::now();
+        let content = self.content(recipe)?;
+        let spent = started.elapsed();
+        let (test, learned) = self.part((recipe, content.as_ref()), Split::Test)?;
         let held = self.prepared.part(Split::Valid, millstream_data::Use::Recall).candidates > 0;
-        let valid = (recipe.reads_texts() && held).then(|| self.part(recipe, Split::Valid)).transpose()?;
+        let valid = (recipe.reads_texts() && held)
+            .then(|| self.part((recipe, content.as_ref()), Split::Valid))
+            .transpose()?;
         Ok(Reached {
             test,
             valid: valid.map(|valid| valid.0),
             rows: self.prepared.item_positives.iter().map(|&n| u64::from(n)).sum(),
-            train_seconds: learned.as_secs_f64(),
+            train_seconds: if recipe.model.name == CONTENT { spent } else { learned }.as_secs_f64(),
             sd: None,
             sparsity: None,
         })
     }
 
-    /// Metrics of all models on one part, and how long the recipe's own learned.
-    fn part(&self, recipe: &Recipe, split: Split) -> Result<(Metrics, Duration), Failure> {
-        let (mut metrics, learned) = self.one((recipe, &recipe.model), split)?;
+    /// The model of texts among the recipe's, if there is one. It learns from no action, and so serves all parts.
+    fn content(&self, recipe: &Recipe) -> Result<Option<ContentModel>, Failure> {
+        let model = std::iter::once(&recipe.model).chain(&recipe.baseline).find(|m| m.name == CONTENT);
+        model.map(|model| ContentModel::fit(model, &self.items, self.prepared)).transpose()
+    }
+
+    /// Metrics of all models on one part, and how long the recipe's own learned from actions.
+    fn part(
+        &self,
+        all: (&Recipe, Option<&ContentModel>),
+        split: Split,
+    ) -> Result<(Metrics, Duration), Failure> {
+        let recipe = all.0;
+        let (mut metrics, learned) = self.one(all, &recipe.model, split)?;
         for baseline in &recipe.baseline {
-            let (own, _) = self.one((recipe, baseline), split)?;
+            let (own, _) = self.one(all, baseline, split)?;
             metrics.extend(own.into_iter().map(|(key, value)| (format!("{}.{key}", baseline.name), value)));
         }
         Ok((metrics, learned))
@@ -60,15 +76,16 @@ impl<'a> Bench<'a> {
 
     fn one(
         &self,
-        (recipe, model): (&Recipe, &ModelConfig),
+        (recipe, content): (&Recipe, Option<&ContentModel>),
+        model: &ModelConfig,
         split: Split,
     ) -> Result<(Metrics, Duration), Failure> {
         let prepared = self.prepared;
         let users = prepared.eval_users(split, recipe.evaluate.users, measure::EVAL_SEED)?;
         let (k, started) = (&recipe.evaluate.k, Instant::now());
         let most = k.iter().copied().max().unwrap_or(0);
-        let (lists, learned) = match OfflineDef::find(&model.name) {
-            Some(def) => {
+        let (lists, learned) = match (OfflineDef::find(&model.name), content) {
+            (Some(def), _) => {
                 let before: &[Split] =
                     if split == Split::Test { &[Split::Train, Split::Valid] } else { &[Split::Train] };
                 let fitted = measure::with_positives(prepared, before, |positives| {
@@ -77,12 +94,8 @@ impl<'a> Bench<'a> {
                 let learned = started.elapsed();
                 (measure::offline_lists(prepared, &fitted, &users, most), learned)
             }
-            None if model.name == CONTENT => {
-                let fitted = ContentModel::fit(model, &self.items, prepared)?;
-                let learned = started.elapsed();
-                (fitted.lists(prepared, &users, most), learned)
-            }
-            None => return Err(format!("`{}` does not learn at once", model.name).into()),
+            (None, Some(content)) => (content.lists(prepared, &users, most), Duration::ZERO),
+            (None, None) => return Err(format!("`{}` does not learn at once", model.name).into()),
         };
         Ok((eval::lists_beside(&users, &lists, k, &prepared.item_positives), learned))
     }

@@ -226,7 +226,7 @@ fn cold_items_are_in_no_training_row_and_are_to_be_found_after_what_was_taken_be
         for (place, &user) in eval.users.iter().enumerate() {
             let taken: Vec<&str> = lines[user as usize].split_whitespace().skip(1).collect();
             let cold = |item: &&str| parts[split as usize].contains(*item);
-            let first = taken.iter().position(|i| cold(i)).unwrap();
+            let first = taken.iter().position(&cold).unwrap();
             let names = |rows: &[u32]| rows.iter().map(|&i| prepared.items.name(i)).collect::<Vec<_>>();
             let known = |item: &&&str| !parts[split as usize..].iter().any(|later| later.contains(**item));
             let before: Vec<&str> = taken[..first].iter().filter(known).copied().collect();

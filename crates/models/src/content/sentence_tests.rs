@@ -1,8 +1,5 @@
-use std::collections::HashMap;
 use std::path::Path;
 
-use safetensors::Dtype;
-use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
 use super::*;
@@ -11,7 +8,11 @@ const WORDS: [&str; 8] = ["[PAD]", "[UNK]", "rose", "water", "##water", "shea", 
 const TEXTS: [&str; 4] =
     ["Rosewater, shea butter", "cream unknown cream", "nothing here", "rose water cream butter"];
 
-type Named = (&'static str, Dtype, Vec<usize>, Vec<u8>);
+/// Name, type, shape, numbers.
+type Named = (&'static str, &'static str, Vec<usize>, Vec<u8>);
+
+/// Settings, tensors, vectors of [`TEXTS`], and how far off they may be.
+type Golden = (Value, Vec<Named>, [[f32; 3]; 4], f32);
 
 fn bytes(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|x| x.to_le_bytes()).collect()
@@ -22,16 +23,16 @@ fn vectors() -> Vec<f32> {
 }
 
 fn embeddings(rows: usize) -> Named {
-    ("embeddings", Dtype::F32, vec![rows, 3], bytes(&vectors()[..rows * 3]))
+    ("embeddings", "F32", vec![rows, 3], bytes(&vectors()[..rows * 3]))
 }
 
 fn weights() -> Named {
-    ("weights", Dtype::F32, vec![8], bytes(&(0..8).map(|i| 0.25 + i as f32 / 8.0).collect::<Vec<_>>()))
+    ("weights", "F32", vec![8], bytes(&(0..8).map(|i| 0.25 + i as f32 / 8.0).collect::<Vec<_>>()))
 }
 
 fn mapping(last: i64) -> Named {
     let places = [0i64, 0, 1, 2, 2, 3, 4, last];
-    ("mapping", Dtype::I64, vec![8], places.iter().flat_map(|x| x.to_le_bytes()).collect())
+    ("mapping", "I64", vec![8], places.iter().flat_map(|x| x.to_le_bytes()).collect())
 }
 
 fn tokenizer() -> Value {
@@ -45,12 +46,21 @@ fn tokenizer() -> Value {
     })
 }
 
+/// A file as the `safetensors` library writes it: the head is filled up with blanks to a multiple of eight.
+fn packed(tensors: &[Named]) -> Vec<u8> {
+    let (mut head, mut data) = (json!({ "__metadata__": { "format": "np" } }), Vec::new());
+    for (name, dtype, shape, numbers) in tensors {
+        let from = data.len();
+        data.extend_from_slice(numbers);
+        head[*name] = json!({ "dtype": dtype, "shape": shape, "data_offsets": [from, data.len()] });
+    }
+    let mut head = head.to_string().into_bytes();
+    head.resize(head.len().next_multiple_of(8), b' ');
+    [&(head.len() as u64).to_le_bytes()[..], &head, &data].concat()
+}
+
 fn write(folder: &Path, config: &Value, tensors: &[Named]) {
-    let views: HashMap<&str, TensorView<'_>> = tensors
-        .iter()
-        .map(|(name, dtype, shape, data)| (*name, TensorView::new(*dtype, shape.clone(), data).unwrap()))
-        .collect();
-    std::fs::write(folder.join("model.safetensors"), safetensors::serialize(views, None).unwrap()).unwrap();
+    std::fs::write(folder.join("model.safetensors"), packed(tensors)).unwrap();
     std::fs::write(folder.join("tokenizer.json"), tokenizer().to_string()).unwrap();
     std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
 }
@@ -85,7 +95,7 @@ fn encoded(encoder: &SentenceEncoder) -> Vec<Vec<f32>> {
 #[test]
 fn vectors_are_those_of_model2vec() {
     let f16: Vec<u8> = vectors().iter().flat_map(|x| half::f16::from_f32(*x).to_le_bytes()).collect();
-    let golden: [(Value, Vec<Named>, [[f32; 3]; 4], f32); 4] = [
+    let golden: [Golden; 4] = [
         (
             json!({ "normalize": false }),
             vec![embeddings(8)],
@@ -105,7 +115,7 @@ fn vectors_are_those_of_model2vec() {
         ),
         (
             json!({ "normalize": true }),
-            vec![("embeddings", Dtype::F16, vec![8, 3], f16)],
+            vec![("embeddings", "F16", vec![8, 3], f16)],
             [
                 [0.455811, 0.569824, 0.683594],
                 [0.174072, 0.696289, -0.696289],
@@ -176,13 +186,19 @@ fn what_does_not_fit_is_named() {
     says(fault(plain.clone(), &[embeddings(5)]), &["5 rows for 8 tokens", "mapping"]);
     says(fault(plain.clone(), &[embeddings(5), mapping(5)]), &["`mapping`", "0..5"]);
     says(fault(plain.clone(), &[embeddings(5), mapping(-1)]), &["`mapping`", "0..5"]);
-    let short = ("weights", Dtype::F32, vec![2], bytes(&[1.0, 2.0]));
+    let short = ("weights", "F32", vec![2], bytes(&[1.0, 2.0]));
     says(fault(plain.clone(), &[embeddings(8), short]), &["`weights`", "[2]", "8"]);
-    let whole = ("embeddings", Dtype::I64, vec![8, 3], vec![0; 192]);
+    let whole = ("embeddings", "I64", vec![8, 3], vec![0; 192]);
     says(fault(plain.clone(), &[whole]), &["`embeddings`", "I64"]);
-    let flat = ("embeddings", Dtype::F32, vec![24], bytes(&vectors()));
+    let flat = ("embeddings", "F32", vec![24], bytes(&vectors()));
     says(fault(plain.clone(), &[flat]), &["`embeddings`", "[24]"]);
-    let wild = ("embeddings", Dtype::F32, vec![8, 3], bytes(&[f32::NAN; 24]));
+    let bits = ("embeddings", "F8_E4M3", vec![8, 3], vec![0; 24]);
+    says(fault(plain.clone(), &[bits]), &["`embeddings`", "F8_E4M3"]);
+    let cut = ("embeddings", "F32", vec![8, 3], bytes(&vectors()[1..]));
+    says(fault(plain.clone(), &[cut]), &["`embeddings`", "[8, 3]", "does not fit"]);
+    let huge = ("embeddings", "F32", vec![usize::MAX, usize::MAX], bytes(&vectors()));
+    says(fault(plain.clone(), &[huge]), &["`embeddings`", "does not fit"]);
+    let wild = ("embeddings", "F32", vec![8, 3], bytes(&[f32::NAN; 24]));
     says(fault(plain.clone(), &[wild]), &["`embeddings`", "finite"]);
     says(fault(json!({ "normalize": 1 }), &[embeddings(8)]), &["config.json", "`normalize`"]);
     says(fault(json!({ "max_length": -3 }), &[embeddings(8)]), &["config.json", "`max_length`"]);
