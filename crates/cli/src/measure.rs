@@ -10,6 +10,7 @@ use millstream_train::graded::{self, Grades};
 use millstream_train::record::{PartRecord, RECORD, RunRecord};
 use millstream_train::{Error, Learner, Metrics, TrainConfig};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::progress::Bar;
 use crate::recipe::EvaluateConfig;
@@ -45,16 +46,18 @@ pub fn vectors(
 
 /// Each user's best `k` by ItemCF from their whole history.
 pub fn item_cf_lists(prepared: &Prepared, model: &ItemCf, users: &EvalUsers, k: usize) -> Vec<Vec<u32>> {
-    offline_lists(prepared, &OfflineModel::Lists(model.clone()), users, k)
+    offline_lists(prepared, &OfflineModel::Lists(model.clone()), (users, k), &|_| {})
 }
 
-/// Each user's best `k` by a model that learned from all positives at once, from their whole history.
+/// Each user's best `k` by a model that learned from all positives at once, from their whole history; `seen` is told how many users
+/// are done, now and then.
 pub fn offline_lists(
     prepared: &Prepared,
     model: &OfflineModel,
-    users: &EvalUsers,
-    k: usize,
+    (users, k): (&EvalUsers, usize),
+    seen: &(dyn Fn(u64) + Sync),
 ) -> Vec<Vec<u32>> {
+    let done = AtomicU64::new(0);
     let history = |place: usize| -> Vec<(u32, f32)> {
         // Where seen items may come again, none is barred and the history alone tells of them.
         let mut own = match prepared.repeats() || prepared.bars_some_kinds() {
@@ -72,6 +75,7 @@ pub fn offline_lists(
             places.zip(&histories).map(|(place, h)| (users.users[place], h.as_slice())).collect();
         out.fill(0.0);
         model.score_together(&known, out);
+        seen(done.fetch_add(known.len() as u64, Relaxed) + known.len() as u64);
     })
 }
 

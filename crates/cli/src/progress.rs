@@ -1,8 +1,8 @@
 //! Bars with rate and time left on stderr; plain lines when stderr is no terminal.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::cell::Cell;
 use std::io::IsTerminal;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// One long job's progress.
@@ -12,7 +12,7 @@ pub struct Bar {
     plain: bool,
     quiet: bool,
     started: Instant,
-    said: Cell<Instant>,
+    said: Mutex<Instant>,
 }
 
 /// Seconds between two lines where there is no terminal.
@@ -37,14 +37,19 @@ impl Bar {
         }
         bar.set_prefix(title.to_owned());
         let now = Instant::now();
-        Self { bar, title: title.to_owned(), plain, quiet, started: now, said: Cell::new(now) }
+        Self { bar, title: title.to_owned(), plain, quiet, started: now, said: Mutex::new(now) }
     }
 
     /// Where the job is.
     pub fn at(&self, done: u64) {
         self.bar.set_position(done);
-        if self.plain && !self.quiet && self.said.get().elapsed() >= EVERY {
-            self.said.set(Instant::now());
+        if !self.plain || self.quiet {
+            return;
+        }
+        // Of several threads one speaks; the others need not wait.
+        let Ok(mut said) = self.said.try_lock() else { return };
+        if said.elapsed() >= EVERY {
+            *said = Instant::now();
             self.say(done);
         }
     }

@@ -11,38 +11,43 @@ use std::time::{Duration, Instant};
 
 use super::recipe::Reached;
 use crate::content::ContentModel;
+use crate::progress::Bar;
 use crate::recipe::Recipe;
 use crate::records::Records;
-use crate::{Failure, measure};
+use crate::{Failure, Global, measure};
 
 /// What such models are measured on.
 pub(super) struct Bench<'a> {
     prepared: &'a Prepared,
     /// Item records, where texts are read.
     items: Vec<Record>,
+    quiet: bool,
 }
 
 impl<'a> Bench<'a> {
     /// Reads what the recipe's models need besides the prepared data.
-    pub(super) fn open(recipe: &Recipe, root: &Path, prepared: &'a Prepared) -> Result<Self, Failure> {
+    pub(super) fn open(
+        recipe: &Recipe,
+        root: &Path,
+        prepared: &'a Prepared,
+        global: &Global,
+    ) -> Result<Self, Failure> {
         let items = match recipe.reads_texts() {
             true => Records::read(root, &recipe.dataset()?, prepared)?.items,
             false => Vec::new(),
         };
-        Ok(Self { prepared, items })
+        Ok(Self { prepared, items, quiet: global.quiet })
     }
 
-    /// What the recipe's model reaches, and under its name each baseline's. Recipes with texts are judged on the validation split
-    /// as well, by models that learned from the training split alone.
+    /// What the recipe's model reaches, and under its name each baseline's. Where there is a validation split they are judged on it as
+    /// well, by models that learned from the training split alone.
     pub(super) fn reach(&self, recipe: &Recipe) -> Result<Reached, Failure> {
         let started = Instant::now();
         let content = self.content(recipe)?;
         let spent = started.elapsed();
         let (test, learned) = self.part((recipe, content.as_ref()), Split::Test)?;
         let held = self.prepared.part(Split::Valid, millstream_data::Use::Recall).candidates > 0;
-        let valid = (recipe.reads_texts() && held)
-            .then(|| self.part((recipe, content.as_ref()), Split::Valid))
-            .transpose()?;
+        let valid = held.then(|| self.part((recipe, content.as_ref()), Split::Valid)).transpose()?;
         Ok(Reached {
             test,
             valid: valid.map(|valid| valid.0),
@@ -92,7 +97,11 @@ impl<'a> Bench<'a> {
                     def.fit(model, positives, recipe.training.seed)
                 })?;
                 let learned = started.elapsed();
-                (measure::offline_lists(prepared, &fitted, &users, most), learned)
+                let bar =
+                    Bar::new(&format!("rank {}", model.name), users.users.len() as u64, "users", self.quiet);
+                let lists = measure::offline_lists(prepared, &fitted, (&users, most), &|done| bar.at(done));
+                bar.done(format!("{} users of {split}", users.users.len()));
+                (lists, learned)
             }
             (None, Some(content)) => (content.lists(prepared, &users, most), Duration::ZERO),
             (None, None) => return Err(format!("`{}` does not learn at once", model.name).into()),

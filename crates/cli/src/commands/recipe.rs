@@ -173,7 +173,7 @@ fn run_recipe(options: &RunOptions, global: &Global) -> Result<Verdict, Failure>
             preparing::run(&options.data, &recipe.dataset()?, &dir, options.strict, global)?;
             let prepared = Prepared::open(&dir)?;
             let all = if recipe.learns_at_once() {
-                let bench = Bench::open(&recipe, &options.data, &prepared)?;
+                let bench = Bench::open(&recipe, &options.data, &prepared, global)?;
                 each_seed(&recipe, seeds, out, &|recipe, _| bench.reach(recipe))?
             } else {
                 each_seed(&recipe, seeds, out, &|recipe, dir| reach(recipe, &prepared, dir, global))?
