@@ -89,7 +89,7 @@ fn an_item_without_any_action_is_found_by_its_text() {
     let mut scores = vec![9.0; texts.len()];
     model.score_into(&user, &mut scores);
     assert_eq!(scores[121], 0.0, "an item without a text is like none");
-    assert!(!encoder.encode("", &mut vec![0.0; 8]));
+    assert!(!encoder.encode("", &mut [0.0; 8]));
 }
 
 #[test]
