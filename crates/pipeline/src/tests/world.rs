@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 
+use millstream_models::recall::bspm::{Bspm, BspmConfig};
 use millstream_models::recall::item_cf::{ItemCf, ItemCfConfig};
 use millstream_models::recall::popularity::Popularity;
 use millstream_models::recall::positives::Positives;
@@ -236,15 +237,23 @@ pub fn least(kind: &str) -> String {
     }
 }
 
-fn item_cf() -> ItemCf {
+/// What a model learns from who took what.
+fn taught<M>(fit: impl Fn(&Positives<'_>) -> M) -> M {
     let mut offsets = vec![0u64];
     let mut items = Vec::new();
     for user in 0..300u64 {
         items.extend((0..12).map(|i| taken(user, i)));
         offsets.push(items.len() as u64);
     }
-    let positives = Positives { items: ITEMS as usize, offsets: &offsets, item: &items, time_ms: &[] };
-    ItemCfConfig::default().build(&positives).unwrap()
+    fit(&Positives { items: ITEMS as usize, offsets: &offsets, item: &items, time_ms: &[] })
+}
+
+fn item_cf() -> ItemCf {
+    taught(|positives| ItemCfConfig::default().build(positives).unwrap())
+}
+
+fn filter() -> Bspm {
+    taught(|positives| BspmConfig { directions: 8, ..BspmConfig::default() }.fit(positives, 1).unwrap())
 }
 
 fn popularity() -> Popularity {
@@ -282,7 +291,7 @@ pub fn resources() -> Resources {
         content: Some(texts()),
         takers: Some(Arc::new(Takers::new(300, ITEMS as usize, &actions()).unwrap())),
         user_cf: Default::default(),
-        filters: Default::default(),
+        filters: [("bspm".to_owned(), Arc::new(filter()))].into(),
         near_line: Some(Arc::new(Ahead)),
         popularity: Arc::new(RwLock::new(popularity())),
     }
