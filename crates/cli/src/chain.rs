@@ -66,6 +66,10 @@ impl RunDir {
     pub fn ranker(&self) -> PathBuf {
         self.0.join("ranker")
     }
+    /// What was ranked and not shown, a request a line.
+    pub fn passed_over(&self) -> PathBuf {
+        self.0.join("passed_over.jsonl")
+    }
     /// Ledger and live records.
     pub fn live(&self) -> PathBuf {
         self.0.join("live")

@@ -1,7 +1,8 @@
 //! The pipeline as the server's engine: external ids in, external ids out.
 
+use millstream_data::PassedOver;
 use millstream_models::embeds::item_vectors;
-use millstream_pipeline::trace::{ChannelStatus, ChannelTrace};
+use millstream_pipeline::trace::{ChannelStatus, ChannelTrace, Feed};
 use millstream_pipeline::trace::{ItemTrace, Trace as ChainTrace};
 use millstream_pipeline::{Error as PipelineError, Item, Request};
 use millstream_schema::{Clock, Event, Record};
@@ -9,12 +10,14 @@ use millstream_serve::answer::{ChannelHit, ChannelReport, RuleNote, Stage, Stage
 use millstream_serve::engine::{Ask, Count, Engine, EngineError, Ranked, Scored};
 use millstream_stream::{EventLog, Profile, Profiles, Stream};
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
 use crate::Failure;
 use crate::ahead::Keeper;
 use crate::asking::Asking;
 use crate::chain::{Chain, segment_of};
+use crate::passed::PassedLog;
 
 /// Records or events read at once.
 const PAGE: usize = 4096;
@@ -25,13 +28,29 @@ pub struct ChainEngine {
     clock: Arc<dyn Clock>,
     asking: Asking,
     keeper: Option<Keeper>,
+    passed: Option<PassedLog>,
 }
 
 impl ChainEngine {
     /// `clock` says when items that come in were created.
     pub fn new(chain: Chain, clock: Arc<dyn Clock>) -> Self {
         let asking = Asking::new(chain.pipeline.clone(), &chain.prepared);
-        Self { chain, clock, asking, keeper: None }
+        Self { chain, clock, asking, keeper: None, passed: None }
+    }
+
+    /// Has what is ranked and not shown written to this file, where the configuration asks for it.
+    pub fn write_passed(&mut self, path: PathBuf) {
+        let config = &self.chain.pipeline.config().passed_over;
+        self.passed = (config.keep > 0).then(|| PassedLog::new(path, config.max_mb));
+    }
+
+    fn note_passed(&self, ask: &Ask, feed: &mut Feed) {
+        let items = std::mem::take(&mut feed.passed_over);
+        let Some(log) = self.passed.as_ref().filter(|_| !items.is_empty()) else { return };
+        let line = PassedOver { time_ms: ask.time_ms, user: ask.user.clone(), items };
+        if let Err(e) = log.write(&line) {
+            tracing::warn!("what was passed over is not written down: {e}");
+        }
     }
 
     /// Starts the worker of near-line recall, where the configuration names such a channel.
@@ -113,7 +132,8 @@ impl ChainEngine {
 
 impl Engine for ChainEngine {
     fn recommend(&self, ask: &Ask) -> Result<Ranked, EngineError> {
-        let feed = self.chain.pipeline.recommend(&self.request(ask)).map_err(refuse)?;
+        let mut feed = self.chain.pipeline.recommend(&self.request(ask)).map_err(refuse)?;
+        self.note_passed(ask, &mut feed);
         let traces: HashMap<&str, &ItemTrace> =
             feed.trace.items.iter().map(|t| (t.item.as_str(), t)).collect();
         let items = feed

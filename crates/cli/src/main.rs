@@ -10,6 +10,7 @@ mod discover;
 mod engine;
 mod measure;
 mod output;
+mod passed;
 mod preparing;
 mod presets;
 mod progress;

@@ -84,6 +84,7 @@ pub fn parts(chain: Chain, dir: &RunDir, clock: Arc<dyn Clock>, global: &Global)
         engine.catch_up(&stream)?;
     }
     engine.keep_ahead(&stream, &profiles)?;
+    engine.write_passed(dir.passed_over());
     Ok(Parts { engine: Arc::new(engine), stream, profiles })
 }
 

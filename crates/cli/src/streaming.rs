@@ -129,7 +129,7 @@ impl Rows<'_> {
     ) -> Result<Option<Arc<Sampling>>, Failure> {
         match (role_of(&model.name)?, self) {
             (Role::Ranker, _) => Ok(None),
-            (Role::Retriever, Self::Prepared(prepared)) => Ok(Some(Arc::new(sampling(prepared, training)))),
+            (Role::Retriever, Self::Prepared(prepared)) => Ok(Some(Arc::new(sampling(prepared, (model, training))?))),
             (Role::Retriever, Self::Raw(_)) => Err(format!(
                 "`{}` is a retriever, which needs a catalogue; prepare a log with `data prepare`, and stream that with \
                  --prepared",

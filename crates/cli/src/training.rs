@@ -1,6 +1,6 @@
 //! Training one model on a prepared directory, with a bar; shared by `train`, `recipe run` and `quickstart`.
 
-use millstream_data::{Prepared, SourceOptions, Split, Use};
+use millstream_data::{PassedOverLog, Prepared, SourceOptions, Split, Use};
 use millstream_models::ModelConfig;
 use millstream_models::snapshot::Role;
 use millstream_schema::BatchSource;
@@ -60,7 +60,10 @@ impl Job<'_> {
             tasks: &self.prepared.tasks,
             model: self.model,
             training,
-            sampling: (role == Role::Retriever).then(|| Arc::new(sampling(self.prepared, self.training))),
+            sampling: match role {
+                Role::Ranker => None,
+                Role::Retriever => Some(Arc::new(sampling(self.prepared, (self.model, self.training))?)),
+            },
         };
         self.check_history(role)?;
         let latest = self.dir.join(LATEST);
@@ -253,8 +256,31 @@ fn summary(outcome: &Outcome) -> String {
 }
 
 /// How often items are positives, and how often they are drawn as negatives.
-pub fn sampling(prepared: &Prepared, training: &TrainConfig) -> Sampling {
+///
+/// # Errors
+/// There are hard negatives that cannot be read, or a model that does not learn from them.
+pub fn sampling(
+    prepared: &Prepared,
+    (model, training): (&ModelConfig, &TrainConfig),
+) -> Result<Sampling, Failure> {
     let counts: Vec<f64> = prepared.item_positives.iter().map(|&n| f64::from(n)).collect();
     let drawn: Vec<f64> = counts.iter().map(|n| (n + 1.0).powf(training.negative_power)).collect();
-    Sampling { positives: Sampler::new(&counts), negatives: Sampler::new(&drawn) }
+    let hard = match &training.hard_negatives {
+        None => None,
+        Some(_) if learns_whole(&model.name) || learns_graph(&model.name) => {
+            let kind = if learns_graph(&model.name) { "a graph" } else { "whole sequences" };
+            return Err(format!(
+                "training.hard_negatives: `{}` learns from {kind}; hard negatives are for models of single positives, such as \
+                 two_tower",
+                model.name
+            )
+            .into());
+        }
+        Some(hard) => {
+            let ids = (&prepared.users, &prepared.items);
+            let log = PassedOverLog::read(&hard.file, ids, &prepared.interactions(Split::Train)?)?;
+            Some((Arc::new(log), hard.each))
+        }
+    };
+    Ok(Sampling { positives: Sampler::new(&counts), negatives: Sampler::new(&drawn), hard })
 }

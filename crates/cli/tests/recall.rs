@@ -68,6 +68,10 @@ dim = 16
 [near_line]
 keep = 40
 candidates = 150
+
+[passed_over]
+keep = 6
+skip = 0
 "#;
 
 /// The run's own settings of fusing, with the channels above.
@@ -93,7 +97,21 @@ fn channels_are_measured_and_served_and_bests_survive_a_kill() {
     let run = world.run();
     chain_of(&run);
     measured(&run);
+    mined(&run);
     served(&run, &world.ids().0);
+}
+
+/// A run's chain names hard negatives.
+fn mined(run: &Path) {
+    let found = json(run, "recall mine --run . --out hard.jsonl --keep 4 --skip 2 --page 5");
+    let text = std::fs::read_to_string(run.join("hard.jsonl")).unwrap();
+    assert_eq!(text.lines().count() as f64, number(&found["requests"]));
+    for line in text.lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert!((1..=4).contains(&line["items"].as_array().unwrap().len()), "{line}");
+    }
+    refused(run, "recall mine --run . --out none.jsonl --skip 100000", &["no candidate", "100000"]);
+    assert!(!run.join("none.jsonl").exists());
 }
 
 fn measured(run: &Path) {
@@ -192,6 +210,13 @@ fn served(run: &Path, user: &str) {
     let ask = format!("/api/recommend/{user}?n=10&trace=true");
     let first = server.get(&ask).1;
     assert_eq!(channel(&first, "near_line")["candidates"], 0);
+    // What was ranked and not shown is written down.
+    let passed = std::fs::read_to_string(run.join("passed_over.jsonl")).unwrap();
+    let passed: Value = serde_json::from_str(passed.lines().next().unwrap()).unwrap();
+    let shown: Vec<&Value> = first["items"].as_array().unwrap().iter().map(|item| &item["id"]).collect();
+    let items = passed["items"].as_array().unwrap();
+    assert!(passed["user"] == user && (1..=6).contains(&items.len()), "{passed}");
+    assert!(items.iter().all(|item| !shown.contains(&item)), "{passed} {first}");
     // The miss has put the user into the queue.
     let text = wait_for(&server, "millstream_near_line_made_total 1");
     assert!(text.contains(r#"millstream_channel_requests_total{channel="near_line",status="answered"}"#));

@@ -28,6 +28,8 @@ struct Seen {
     micros: Vec<f64>,
     returned_after_removal: usize,
     not_found: usize,
+    /// Of those, how many were among the 1,000 latest.
+    not_found_new: usize,
 }
 
 impl World {
@@ -62,7 +64,9 @@ impl World {
             seen.micros.push(asked.elapsed().as_secs_f64() * 1e6);
             seen.returned_after_removal += hits.iter().filter(|hit| hit.item < gone).count();
             let removed = item < self.gone.load(SeqCst) + 1;
-            seen.not_found += usize::from(!removed && hits.iter().all(|hit| hit.item != item));
+            let missed = !removed && hits.iter().all(|hit| hit.item != item);
+            seen.not_found += usize::from(missed);
+            seen.not_found_new += usize::from(missed && come - item <= 1000);
         }
         Ok(seen)
     }
@@ -98,8 +102,8 @@ fn main() -> Result<(), Error> {
     let [p50, p99, p999] = [0.5, 0.99, 0.999].map(quantile);
     println!("search: p50 {p50:.0} us, p99 {p99:.0} us, p99.9 {p999:.0} us, longest {:.0} us", quantile(1.0));
     println!(
-        "returned after removal: {}, inserted and not found: {}",
-        seen.returned_after_removal, seen.not_found
+        "returned after removal: {}, inserted and not found: {} ({} of them among the 1,000 latest)",
+        seen.returned_after_removal, seen.not_found, seen.not_found_new
     );
     let items: Vec<u32> = (changes..start + changes).collect();
     let (kept, queries) = world.vectors[changes as usize * DIM..].split_at(start as usize * DIM);

@@ -116,6 +116,9 @@ pub struct Targets<'a> {
     pub weights: &'a [f32],
     /// Whether the other requests' positives are negatives too.
     pub mixed: bool,
+    /// h: the last R · h columns are negatives of one request each, h after h in the order of the requests. One whose item is the
+    /// request's positive stands for none.
+    pub own: usize,
 }
 
 impl<'a> Targets<'a> {
@@ -127,6 +130,7 @@ impl<'a> Targets<'a> {
             items: self.items,
             weights: self.weights,
             mixed: self.mixed,
+            own: self.own,
         }
     }
 }

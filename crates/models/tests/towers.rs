@@ -113,7 +113,7 @@ fn the_mimic_loss_reaches_positives_augmented_vectors_and_no_tower() {
         let bench = Bench::new("dat", &format!("embedding = 4\nhidden = [6]\ndim = 5\nmimic = {mimic}"));
         let x = examples(&[&[], &[], &[]], &[7, 8]);
         let items = x.candidate_item.clone();
-        let y = Targets { items: &items, log_q: &[0.0; 5], weights: &[], mixed: true };
+        let y = Targets { items: &items, log_q: &[0.0; 5], weights: &[], mixed: true, own: 0 };
         let (loss, rows) = bench.run(&x, |pass, x| bench.model.learn(pass, x, &y));
         (bench, loss[0], rows)
     };
@@ -137,7 +137,7 @@ fn categories_that_are_alike_need_no_alignment() {
         let bench = Bench::new("dat", &format!("embedding = 4\nhidden = [6]\ndim = 5\nmimic = 0.0{align}"));
         let x = examples(&[&[], &[]], further);
         let items = x.candidate_item.clone();
-        let y = Targets { items: &items, log_q: &vec![0.0; items.len()], weights: &[], mixed: true };
+        let y = Targets { items: &items, log_q: &vec![0.0; items.len()], weights: &[], mixed: true, own: 0 };
         bench.run(&x, |pass, x| bench.model.learn(pass, x, &y)).0[0]
     };
     let align = "\nalign = 3.0\ncategory = \"topic\"";
@@ -176,7 +176,7 @@ fn an_interest_that_fits_learns_the_positive() {
         let bench = Bench::new(name, &format!("embedding = 6\ninterests = 3\n{options}"));
         let x = examples(&[&[1, 2, 3, 4, 5], &[6, 7], &[8]], &[9, 10, 11]);
         let items = x.candidate_item.clone();
-        let y = Targets { items: &items, log_q: &[0.0; 6], weights: &[], mixed: true };
+        let y = Targets { items: &items, log_q: &[0.0; 6], weights: &[], mixed: true, own: 0 };
         let (loss, rows) = bench.run(&x, |pass, x| bench.model.learn(pass, x, &y));
         assert!(loss[0].is_finite() && rows.iter().flatten().all(|g| g.is_finite()), "{name} {options}");
         assert!(rows.iter().flatten().any(|g| *g != 0.0), "{name} {options}");

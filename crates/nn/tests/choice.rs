@@ -174,3 +174,60 @@ fn many_elements_and_columns_are_cut_into_blocks_without_a_seam() {
         }
     }
 }
+
+#[test]
+fn long_sequences_with_many_columns_of_their_own_learn_as_each_alone() {
+    let (lengths, each, d) = ([70usize, 1, 33], 256usize, 50usize);
+    let p: usize = lengths.iter().sum();
+    let mut params = Params::new(3);
+    for (name, rows) in [("states", p), ("own", p), ("columns", lengths.len() * each)] {
+        params.dense(name, &[rows, d], Init::Normal(0.4)).unwrap();
+    }
+    let get = |pass: &Pass, name: &str| pass.param(params.find(name).unwrap());
+    let items: Vec<u32> = (0..p as u32).map(|i| i % 9).collect();
+    let columns: Vec<u32> = (0..(lengths.len() * each) as u32).map(|i| i % 300).collect();
+    for loss in LOSSES {
+        let together = {
+            let pass = Pass::new(&params, Mode::Train, 0);
+            let own = get(&pass, "own");
+            let against = Against::PerSequence { own: &own, offsets: &[0, 70, 71, 104], each };
+            let known = ChoiceItems { right: &items, columns: &columns, ..ChoiceItems::default() };
+            let found = choice(&get(&pass, "states"), &get(&pass, "columns"), against, known, loss);
+            (found.item(), pass.backward(&found))
+        };
+        let apart = {
+            let pass = Pass::new(&params, Mode::Train, 0);
+            let (states, own, all) = (get(&pass, "states"), get(&pass, "own"), get(&pass, "columns"));
+            let mut from = 0;
+            let mut parts = Vec::new();
+            for (b, n) in lengths.into_iter().enumerate() {
+                let right = own.slice_rows(from, n);
+                let known = ChoiceItems {
+                    right: &items[from..from + n],
+                    columns: &columns[b * each..(b + 1) * each],
+                    ..ChoiceItems::default()
+                };
+                let against = Against::Shared { own: &right };
+                let one = choice(
+                    &states.slice_rows(from, n),
+                    &all.slice_rows(b * each, each),
+                    against,
+                    known,
+                    loss,
+                );
+                parts.push(one.scale(n as f32 / p as f32));
+                from += n;
+            }
+            let found = parts.into_iter().reduce(|a, b| a.add(&b)).unwrap();
+            (found.item(), pass.backward(&found))
+        };
+        assert!((together.0 - apart.0).abs() < 1e-5, "{loss:?}: {} and {}", together.0, apart.0);
+        for name in ["states", "own", "columns"] {
+            let id = params.find(name).unwrap();
+            let (a, b) = (together.1.dense(id).unwrap(), apart.1.dense(id).unwrap());
+            let most = b.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+            let off = a.iter().zip(b).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+            assert!(off < 1e-4 * most, "{loss:?} {name}: {off} of {most}");
+        }
+    }
+}

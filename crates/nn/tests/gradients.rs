@@ -160,7 +160,7 @@ fn losses() {
     for (mixed, weights) in [(true, &[1.0, 2.0, 0.5][..]), (false, &[1.0, 2.0, 0.5]), (false, &[])] {
         check(&[&[3, 4], &[5, 4]], |_, t| {
             let (log_q, items) = (&[-1.0, -2.0, -0.5, -3.0, -1.5], &[7, 8, 7, 9, 8]);
-            let known = loss::InBatch { temperature: 0.7, log_q, items, weights, mixed };
+            let known = loss::InBatch { temperature: 0.7, log_q, items, weights, mixed, own: 0 };
             loss::in_batch_softmax(&t[0], &t[1], &known)
         });
     }

@@ -182,7 +182,7 @@ fn in_batch_softmax_is_the_same_by_blocks_and_by_rows_with_weights() {
     );
     let (log_q, items) = (values(8), [3, 1, 3, 2, 0, 1, 7, 8]);
     let loss = |pass: &Pass, weights: &[f32]| {
-        let known = InBatch { temperature: 0.3, log_q: &log_q, items: &items, weights, mixed: true };
+        let known = InBatch { temperature: 0.3, log_q: &log_q, items: &items, weights, mixed: true, own: 0 };
         loss::in_batch_softmax(&pass.param(u), &pass.param(v), &known)
     };
     let (blocks, slopes) = run(&params, |pass| loss(pass, &[]));

@@ -72,7 +72,8 @@ fn in_batch_softmax_agrees_with_scalar_code() {
     }
     let pass = pass();
     let (u, v) = (pass.constant(&[r, d], users), pass.constant(&[c, d], items));
-    let known = InBatch { temperature: 0.2, log_q: &log_q, items: &ids, weights: &weights, mixed: true };
+    let known =
+        InBatch { temperature: 0.2, log_q: &log_q, items: &ids, weights: &weights, mixed: true, own: 0 };
     near(in_batch_softmax(&u, &v, &known).item(), total);
 }
 
@@ -99,8 +100,42 @@ fn without_the_batch_only_drawn_columns_are_negatives() {
         let (u, v) = (pass.constant(&[r, d], users.clone()), pass.constant(&[c, d], items.clone()));
         // Equal weights take the way without the matrix of all scores.
         let weights: &[f32] = if weights[1] == 1.0 { &[] } else { &weights };
-        let known = InBatch { temperature: 0.5, log_q: &log_q, items: &ids, weights, mixed: false };
+        let known = InBatch { temperature: 0.5, log_q: &log_q, items: &ids, weights, mixed: false, own: 0 };
         near(in_batch_softmax(&u, &v, &known).item(), total);
+    }
+}
+
+#[test]
+fn negatives_of_ones_own_count_for_that_row_alone() {
+    let (r, c, d, h) = (2usize, 7usize, 2usize, 2usize);
+    let value = |i: usize| ((i * 7 % 11) as f32 - 5.0) / 5.0;
+    let users: Vec<f32> = (0..r * d).map(value).collect();
+    let items: Vec<f32> = (0..c * d).map(|i| value(i + 3)).collect();
+    // Row 1 has one negative alone: the other is its positive's item.
+    let (log_q, ids) = ([-1.0f32, -0.5, -2.0, 0.0, 0.0, 0.0, 0.0], [10u32, 11, 12, 13, 14, 15, 11]);
+    for mixed in [true, false] {
+        for weights in [&[][..], &[1.0, 3.0]] {
+            let weight = |u: usize| weights.get(u).map_or(0.5, |w| f64::from(*w) / 4.0);
+            let mut total = 0.0;
+            for u in 0..r {
+                let logit = |v: usize| {
+                    let s: f64 =
+                        (0..d).map(|j| f64::from(users[u * d + j]) * f64::from(items[v * d + j])).sum();
+                    s / 0.5 - f64::from(log_q[v])
+                };
+                let met = |v: &usize| match *v {
+                    v if v < r => v == u || mixed,
+                    v if v < c - r * h => true,
+                    v => (v - (c - r * h)) / h == u,
+                };
+                let kept = (0..c).filter(met).filter(|v| *v == u || ids[*v] != ids[u]);
+                total += weight(u) * (kept.map(|v| logit(v).exp()).sum::<f64>().ln() - logit(u));
+            }
+            let pass = pass();
+            let (u, v) = (pass.constant(&[r, d], users.clone()), pass.constant(&[c, d], items.clone()));
+            let known = InBatch { temperature: 0.5, log_q: &log_q, items: &ids, weights, mixed, own: h };
+            near(in_batch_softmax(&u, &v, &known).item(), total);
+        }
     }
 }
 

@@ -29,6 +29,8 @@ pub struct PipelineConfig {
     /// Rules in order, between the guards that are always on.
     #[serde(rename = "rule")]
     pub rules: Vec<RuleConfig>,
+    /// What is written down of candidates that were not shown.
+    pub passed_over: PassedOverConfig,
     /// Which record fields mean what.
     pub catalogue: CatalogueConfig,
     /// Item texts as vectors, for the channel `content` and for lists of that name; where such are named without this
@@ -155,6 +157,24 @@ pub struct RankConfig {
     pub precision: Precision,
 }
 
+/// The `[passed_over]` table: candidates that were ranked and not shown, which retrievers learn from as hard negatives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PassedOverConfig {
+    /// Candidates written down of each personal request, evenly spread over the ranking below `skip`; 0 for none.
+    pub keep: usize,
+    /// Candidates below the page that are left out: the best of them may be what the user wants after all.
+    pub skip: usize,
+    /// Megabytes after which the file is set aside as `passed_over.old.jsonl`, in place of the last one set aside.
+    pub max_mb: u64,
+}
+
+impl Default for PassedOverConfig {
+    fn default() -> Self {
+        Self { keep: 0, skip: 20, max_mb: 256 }
+    }
+}
+
 /// One `[[rule]]`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -175,6 +195,7 @@ impl Default for PipelineConfig {
             rank: RankConfig::default(),
             fuse: FuseConfig::default(),
             rules: vec![RuleConfig { name: "mmr".into(), ..RuleConfig::default() }],
+            passed_over: PassedOverConfig::default(),
             catalogue: CatalogueConfig::default(),
             content: None,
         }
@@ -225,6 +246,9 @@ impl PipelineConfig {
         self.near_line.check()?;
         self.content.iter().try_for_each(TextConfig::check)?;
         let fail = |message: String| Err(Error::Config(message));
+        if self.passed_over.max_mb == 0 {
+            return fail("[passed_over]: `max_mb` must be above 0".into());
+        }
         if self.rank.candidates == 0 || self.rank.batch_requests == 0 {
             return fail("[rank]: `candidates` and `batch_requests` must be above 0".into());
         }

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use rapidhash::RapidHashSet;
+
 use crate::chain::{Placed, Work};
+use crate::config::PassedOverConfig;
 use crate::pipeline::Pipeline;
 use crate::recall::Outcome;
 use crate::trace::{
@@ -39,12 +42,14 @@ impl Work {
             items.extend(rest.map(|place| self.merged_item(pipeline, place, &ways)));
         }
         let personal = request.is_personal();
+        let passed_over = if personal { self.passed_over(pipeline) } else { Vec::new() };
         Feed {
             request: request.id.clone(),
             user: request.user.clone(),
             personal,
             reason: (!personal).then(|| format!("user `{}` is not known", request.user)),
             items: feed_items,
+            passed_over,
             trace: Trace {
                 items,
                 channels: self.channels(pipeline),
@@ -55,6 +60,20 @@ impl Work {
                 stages: self.stages,
             },
         }
+    }
+
+    /// Some of what was ranked below the page, evenly spread, best first; nothing where nothing was ranked.
+    fn passed_over(&self, pipeline: &Pipeline) -> Vec<String> {
+        let PassedOverConfig { keep, skip, .. } = pipeline.config.passed_over;
+        if keep == 0 || !self.ranked {
+            return Vec::new();
+        }
+        let shown: RapidHashSet<_> = self.page.iter().map(|placed| placed.item).collect();
+        let below = self.ranking.iter().map(|entry| entry.item).filter(|item| !shown.contains(item));
+        let below: Vec<_> = below.skip(skip).collect();
+        let catalogue = &self.call().catalogue;
+        let count = keep.min(below.len());
+        (0..count).map(|i| catalogue.item_id(below[i * below.len() / count]).to_owned()).collect()
     }
 
     fn ways(&self) -> Vec<Way> {

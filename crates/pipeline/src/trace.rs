@@ -19,6 +19,9 @@ pub struct Feed {
     pub reason: Option<String>,
     /// Best first.
     pub items: Vec<FeedItem>,
+    /// External ids of candidates that were ranked and not shown, as `[passed_over]` says.
+    #[serde(skip)]
+    pub passed_over: Vec<String>,
     /// How it came about.
     pub trace: Trace,
 }

@@ -85,7 +85,7 @@ impl Learner {
         let log_q = self.log_q(batch)?;
         let weights = batch.weights.get(..batch.requests).unwrap_or(&[]);
         let mixed = self.setting.training.in_batch;
-        let items = Targets { items: &batch.item, log_q: &log_q, weights, mixed };
+        let items = Targets { items: &batch.item, log_q: &log_q, weights, mixed, own: 0 };
         let y = EdgeTargets { users: &users, items };
         Ok(model.loss(pass, x, &whole.graph, &y))
     }

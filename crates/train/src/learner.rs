@@ -1,5 +1,6 @@
 //! A model with everything that learns: dense weights, rows, both optimisers, and the step.
 
+use millstream_data::PassedOverLog;
 use millstream_models::input::{Feeder, Inference, Planned};
 use millstream_models::online::{self, Progressive};
 use millstream_models::ranker::{self, Shape};
@@ -48,6 +49,8 @@ pub struct Sampling {
     pub positives: Sampler,
     /// Distribution of the extra negatives.
     pub negatives: Sampler,
+    /// Where hard negatives are drawn from, and how many for each positive.
+    pub hard: Option<(Arc<PassedOverLog>, usize)>,
 }
 
 /// A model in training.
@@ -286,14 +289,17 @@ impl Learner {
         let sampling = self.setting.sampling.as_deref().ok_or_else(|| {
             Error::Config("a retriever trains on interactions; this data has no catalogue".into())
         })?;
-        let (requests, extra) = (batch.requests as f32, (batch.candidates() - batch.requests) as f32);
         let training = &self.setting.training;
+        let own = batch.requests * training.own_negatives();
+        let shared = batch.candidates().saturating_sub(own);
+        let (requests, extra) = (batch.requests as f32, shared.saturating_sub(batch.requests) as f32);
         let expected = |&item: &u32| {
             let in_batch = if training.in_batch { self.expected(sampling, item, requests) } else { 0.0 };
             let drawn = extra * sampling.negatives.log_p(item).exp();
             training.log_q_weight * (in_batch + drawn).max(1e-9).ln()
         };
-        Ok(batch.item.iter().map(expected).collect())
+        // A request's own negatives are there for certain: their expected number is 1.
+        Ok(batch.item[..shared].iter().map(expected).chain(std::iter::repeat_n(0.0, own)).collect())
     }
 
     /// Logits of a ranker `[N, T]` as it learned them ([`Self::calibrated`] is what they mean on all rows), without dropout; rows that training never met are zero.

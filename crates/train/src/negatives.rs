@@ -1,4 +1,4 @@
-//! Batches for retrievers: beside the positives of the stream, items drawn from the whole catalogue.
+//! Batches for retrievers: beside the positives of the stream, items drawn from the whole catalogue, and hard negatives.
 
 use millstream_schema::{Columns, Encoder, Error, Examples};
 use rand::SeedableRng;
@@ -15,7 +15,7 @@ pub struct Negatives {
     /// Seeds the draws together with the number of the batch, so that a resumed run draws what an unbroken
     /// one would.
     pub seed: u64,
-    /// Exposure fields of the drawn items: as many rows as are drawn per batch.
+    /// Exposure fields of one drawn item.
     exposure: Columns,
     extra: usize,
 }
@@ -26,10 +26,11 @@ impl Negatives {
     /// # Errors
     /// The encoder has no defaults for its exposure fields.
     pub fn new(encoder: &Encoder, sampling: Arc<Sampling>, extra: usize, seed: u64) -> Result<Self, Error> {
-        Ok(Self { sampling, seed, exposure: encoder.exposure_defaults(extra)?, extra })
+        Ok(Self { sampling, seed, exposure: encoder.exposure_defaults(1)?, extra })
     }
 
-    /// Appends drawn items to the candidates of the last request; the R positives stay the first R.
+    /// Appends drawn items to the candidates of the last request, then each request's hard negatives; the R positives stay the
+    /// first R.
     ///
     /// # Errors
     /// A request has not exactly one candidate.
@@ -40,13 +41,20 @@ impl Negatives {
         }
         let mut rng = Pcg64Mcg::seed_from_u64(self.seed ^ batch.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         x.candidate_item.extend((0..self.extra).map(|_| self.sampling.negatives.draw(&mut rng)));
-        x.candidate_request.resize(requests + self.extra, requests as u32 - 1);
-        x.labels.resize((requests + self.extra) * x.tasks, 0.0);
+        if let Some((log, each)) = &self.sampling.hard {
+            for r in 0..requests {
+                let asked = (x.request_user[r], x.request_time_ms[r], x.candidate_item[r]);
+                log.draw(asked, *each, &mut rng, &mut x.candidate_item);
+            }
+        }
+        let all = x.candidate_item.len();
+        x.candidate_request.resize(all, requests as u32 - 1);
+        x.labels.resize(all * x.tasks, 0.0);
         if !x.weights.is_empty() {
-            x.weights.resize(requests + self.extra, 1.0);
+            x.weights.resize(all, 1.0);
         }
         if !x.exposure.fields.is_empty() {
-            x.exposure.append(&self.exposure)?;
+            (requests..all).try_for_each(|_| x.exposure.append(&self.exposure))?;
         }
         Ok(())
     }

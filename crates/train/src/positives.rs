@@ -108,8 +108,16 @@ impl EachPositive {
         let mut rng =
             Pcg64Mcg::seed_from_u64(self.options.seed ^ (number + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let drawn = (0..self.options.negatives).map(|_| self.sampling.negatives.draw(&mut rng));
-        let item: Vec<u32> = chosen.iter().map(|at| self.actions.items[*at as usize]).chain(drawn).collect();
+        let mut item: Vec<u32> =
+            chosen.iter().map(|at| self.actions.items[*at as usize]).chain(drawn).collect();
         let users: Vec<u32> = chosen.iter().map(|at| self.user[*at as usize]).collect();
+        if let Some((log, each)) = &self.sampling.hard {
+            for (&at, &user) in chosen.iter().zip(&users) {
+                let at = at as usize;
+                let asked = (user, self.actions.time_ms[at], self.actions.items[at]);
+                log.draw(asked, *each, &mut rng, &mut item);
+            }
+        }
         let mut labels = vec![1.0; r * self.tasks];
         labels.resize(item.len() * self.tasks, 0.0);
         let candidate_request: Vec<u32> = (0..item.len()).map(|n| n.min(r - 1) as u32).collect();

@@ -242,7 +242,8 @@ impl Learner {
                 let log_q = self.log_q(batch)?;
                 let weights = batch.weights.get(..batch.requests).unwrap_or(&[]);
                 let mixed = self.setting.training.in_batch;
-                let y = Targets { items: &batch.item, log_q: &log_q, weights, mixed };
+                let own = self.setting.training.own_negatives();
+                let y = Targets { items: &batch.item, log_q: &log_q, weights, mixed, own };
                 Ok(model.learn(pass, x, &y))
             }
         }

@@ -2,12 +2,13 @@
 
 #![allow(clippy::unwrap_used)] // A test that cannot go on should stop.
 
-use millstream_data::{EvalUsers, Interactions, Ragged};
+use millstream_data::{EvalUsers, Interactions, PassedOverLog, Ragged};
 use millstream_models::ModelConfig;
-use millstream_models::embeds::Embeds;
+use millstream_models::embeds::{self, Embeds};
 use millstream_schema::examples::Action;
 use millstream_schema::{
-    Assembler, Batch, BatchSource, Error as SchemaError, Examples, Fitter, Frame, History, Schema, Side,
+    Assembler, Batch, BatchSource, Error as SchemaError, Examples, Fitter, Frame, History, IdMap, Schema,
+    Side,
 };
 use millstream_train::config::TrainMode;
 use millstream_train::positives::{EachPositive, Past, PositivesOptions};
@@ -100,7 +101,7 @@ fn trained(options: &str, dir: &std::path::Path) -> (Learner, f64) {
         toml::from_str("batch_size = 32\nepochs = 30\n[rows]\noptimizer = \"adam\"\nlearning_rate = 0.02\n")
             .unwrap();
     let even = || Sampler::new(&[1.0; ITEMS as usize]);
-    let sampling = Arc::new(Sampling { positives: even(), negatives: even() });
+    let sampling = Arc::new(Sampling { positives: even(), negatives: even(), hard: None });
     let tasks = ["like".to_owned()];
     let setting = Setting {
         encoder: assembler.encoder(),
@@ -168,7 +169,7 @@ fn a_graph_finds_what_its_like_have_met_and_serves_from_rows_alone() {
 
 fn even() -> Arc<Sampling> {
     let each = || Sampler::new(&[1.0; ITEMS as usize]);
-    Arc::new(Sampling { positives: each(), negatives: each() })
+    Arc::new(Sampling { positives: each(), negatives: each(), hard: None })
 }
 
 #[test]
@@ -275,4 +276,77 @@ fn each_positive_comes_once_with_what_its_request_may_know() {
     let firsts = |seed| batches(options(None, seed))[0].item.clone();
     assert_eq!(firsts(3), firsts(3));
     assert_ne!(firsts(3), firsts(4));
+}
+
+/// The log that says of every user that the one item of their half which they have not met was passed over.
+fn passed_over(dir: &std::path::Path) -> PassedOverLog {
+    let (mut users, mut items) = (IdMap::default(), IdMap::default());
+    (0..USERS).for_each(|u| _ = users.insert(&format!("u{u}")));
+    (0..ITEMS).for_each(|i| _ = items.insert(&format!("i{i}")));
+    let line =
+        |u| format!("{{\"time_ms\": 0, \"user\": \"u{u}\", \"items\": [\"i{}\"]}}\n", u % 2 * 8 + u / 2 % 8);
+    let file = dir.join("passed.jsonl");
+    std::fs::write(&file, (0..USERS).map(line).collect::<String>()).unwrap();
+    PassedOverLog::read(&file, (&users, &items), &interactions()).unwrap()
+}
+
+#[test]
+fn hard_negatives_fall_behind_for_their_users_alone() {
+    let (assembler, tasks) = (assembler(), ["like".to_owned()]);
+    let gap = |each: usize| {
+        let dir = tempfile::tempdir().unwrap();
+        let hard = (each > 0).then(|| (Arc::new(passed_over(dir.path())), each));
+        let sampling = Arc::new(Sampling { hard, ..Sampling::clone(&even()) });
+        let hard =
+            if each > 0 { format!("[hard_negatives]\nfile = \"-\"\neach = {each}\n") } else { String::new() };
+        let training: TrainConfig = toml::from_str(&format!(
+            "batch_size = 32\nepochs = 40\nin_batch = false\nhistory = \"others\"\n{hard}[rows]\noptimizer = \"adam\"\n\
+             learning_rate = 0.02\n"
+        ))
+        .unwrap();
+        let model = ModelConfig::named("two_tower");
+        let setting = Setting {
+            encoder: assembler.encoder(),
+            tasks: &tasks,
+            model: &model,
+            training: &training,
+            sampling: Some(sampling.clone()),
+        };
+        let mut learner = Learner::new(&setting).unwrap();
+        for seed in 0..40 {
+            let options = PositivesOptions {
+                batch_size: 32,
+                past: Some(Past::Others),
+                longest: 40,
+                negatives: 8,
+                seed,
+                skip_batches: 0,
+            };
+            let each_positive = (options, 1);
+            let actions = Arc::new(interactions());
+            let mut source =
+                EachPositive::new(actions, assembler.clone(), sampling.clone(), each_positive).unwrap();
+            while let Some(batch) = source.next_batch().unwrap() {
+                assert_eq!(batch.candidates(), batch.requests * (1 + each) + 8);
+                learner.step(&batch).unwrap();
+            }
+        }
+        // By how much the item passed over lies below those taken, by cosine.
+        let (users, d) = (eval_users(), learner.dim());
+        let vectors = embeds::item_vectors(&learner, &assembler, &(0..ITEMS).collect::<Vec<_>>()).unwrap();
+        let asked = (users.users.as_slice(), users.time_ms.as_slice(), &users.history);
+        let of_users = embeds::user_vectors(&learner, &assembler, asked).unwrap();
+        let below = |u: usize| {
+            let score = |item: u32| {
+                let item = &vectors[item as usize * d..][..d];
+                of_users[u * d..][..d].iter().zip(item).map(|(a, b)| a * b).sum::<f32>()
+            };
+            let taken = users.seen.row(u);
+            taken.iter().map(|item| score(*item)).sum::<f32>() / taken.len() as f32
+                - score(users.truth.row(u)[0])
+        };
+        (0..USERS as usize).map(below).sum::<f32>() / USERS as f32
+    };
+    let (without, with) = (gap(0), gap(2));
+    assert!(with > 2.0 * without && with > 0.2, "{without} without, {with} with");
 }

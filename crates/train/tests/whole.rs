@@ -41,8 +41,11 @@ fn interactions() -> Interactions {
 }
 
 fn batches(options: WholeOptions) -> Vec<Batch> {
-    let sampling =
-        Sampling { positives: Sampler::new(&[1.0; ITEMS]), negatives: Sampler::new(&[1.0; ITEMS]) };
+    let sampling = Sampling {
+        positives: Sampler::new(&[1.0; ITEMS]),
+        negatives: Sampler::new(&[1.0; ITEMS]),
+        hard: None,
+    };
     let mut source =
         WholeSequences::new(Arc::new(interactions()), assembler(), Arc::new(sampling), (options, 1)).unwrap();
     let mut all = Vec::new();

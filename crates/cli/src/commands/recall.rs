@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 use std::path::PathBuf;
 
-use super::recall_train;
+use super::{recall_mine, recall_train};
 use crate::chain::{Chain, RunDir};
 use crate::progress::Bar;
 use crate::{Failure, Global, Verdict, measure, output, serving};
@@ -22,6 +22,8 @@ pub enum Command {
     Train(recall_train::Options),
     /// Measure every channel of a run, the merged set, and what the merged set loses without each channel.
     Eval(Options),
+    /// Write down what a run's chain ranks and does not show, for `[training.hard_negatives]`.
+    Mine(recall_mine::Options),
 }
 
 /// Measure every channel of a run, the merged set, and what the merged set loses without each channel.
@@ -112,6 +114,7 @@ struct Micros {
 pub fn run(command: Command, global: &Global) -> Result<Verdict, Failure> {
     let options = match command {
         Command::Train(options) => return recall_train::run(options, global),
+        Command::Mine(options) => return recall_mine::run(options, global),
         Command::Eval(options) => options,
     };
     if options.k.contains(&0) || options.quota == Some(0) || options.users == 0 {

@@ -71,6 +71,7 @@ impl Linker<'_> {
             _ => groups.into_par_iter().map(|group| self.link_back(group)).collect(),
         };
         self.adopt(dropped.into_iter().flatten().chain(nodes.iter().copied()).collect());
+        self.lead_to(nodes);
         for &node in nodes {
             let top = self.arena.entry().map(|entry| self.arena.level(entry));
             if top.is_none_or(|top| self.arena.level(node) > top) {
@@ -194,22 +195,66 @@ impl Linker<'_> {
         nodes.dedup();
         for node in nodes {
             let near: Vec<u32> = self.arena.links(node, 0).collect();
-            if near.iter().any(|&from| self.arena.try_link(from, 0, node)) {
-                self.count(&[node], 1);
-                continue;
-            }
-            // The first link that leads to where others lead as well makes room.
-            let spare = near.iter().find_map(|&from| {
-                let spare = |&to: &u32| self.incoming[to as usize].load(Relaxed) > 1;
-                Some((from, self.arena.links(from, 0).collect::<Vec<_>>().into_iter().rfind(spare)?))
-            });
-            if let Some((from, spare)) = spare {
-                let links: Vec<u32> =
-                    self.arena.links(from, 0).map(|to| if to == spare { node } else { to }).collect();
-                self.arena.set_links(from, 0, &links);
-                self.count(&[node], 1);
-                self.count(&[spare], u32::MAX);
-            }
+            self.force(&near, node);
+        }
+    }
+
+    /// Sees to it that a search by their own vectors finds these new nodes: where one ends elsewhere, the best node it
+    /// found gets a link to the new one.
+    fn lead_to(&self, nodes: &[u32]) {
+        let Some(entry) = self.arena.entry() else { return };
+        let ends = |&node: &u32| {
+            let mut scratch = self.pool.take();
+            let end = self.end_of_search(entry, node, &mut scratch);
+            self.pool.give_back(scratch);
+            end.map(|end| (end, node))
+        };
+        let lost: Vec<(u32, u32)> = match nodes {
+            [node] => ends(node).into_iter().collect(),
+            _ => nodes.par_iter().filter_map(ends).collect(),
+        };
+        for (from, node) in lost {
+            self.force(&[from], node);
+        }
+    }
+
+    /// Where a search by the node's own vector ends when it does not find the node.
+    fn end_of_search(&self, entry: u32, node: u32, scratch: &mut Scratch) -> Option<u32> {
+        let Self { arena, config, .. } = *self;
+        let rows = arena.walked();
+        let mut vector = vec![0.0; arena.dim];
+        arena.rows.read(node, &mut vector);
+        let query = rows.query(&vector);
+        let mut scorer = Near { rows, query: &query };
+        let start = descend(arena, &mut scorer, entry, 0, scratch);
+        let route = Route { start: &start, level: 0, ef: config.ef_search, budget: usize::MAX };
+        walk(arena, &mut scorer, route, |near| near == node || arena.is_alive(near), scratch);
+        let found = || scratch.beam.found();
+        let (_, best) = found().next()?;
+        // Who is crowded out by as many that are as good is where it belongs.
+        let crowded = || {
+            let own = rows.score(&query, node);
+            found().count() >= config.ef_search && found().all(|(score, _)| score >= own)
+        };
+        let lost = found().all(|(_, near)| near != node) && !crowded();
+        lost.then_some(best)
+    }
+
+    /// Has a link lead from one of these nodes to `node`, in place of one to where others lead as well if none has room.
+    fn force(&self, near: &[u32], node: u32) {
+        if near.iter().any(|&from| self.arena.try_link(from, 0, node)) {
+            return self.count(&[node], 1);
+        }
+        let spare = near.iter().find_map(|&from| {
+            let spare = |&to: &u32| self.incoming[to as usize].load(Relaxed) > 1;
+            Some((from, self.arena.links(from, 0).collect::<Vec<_>>().into_iter().rfind(spare)?))
+        });
+        if let Some((from, spare)) = spare {
+            let links: Vec<u32> =
+                self.arena.links(from, 0).map(|to| if to == spare { node } else { to }).collect();
+            self.arena.set_links(from, 0, &links);
+            self.count(&[node], 1);
+            self.count(&[spare], u32::MAX);
         }
     }
 

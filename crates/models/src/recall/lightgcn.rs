@@ -3,7 +3,8 @@
 //!
 //! e^{k+1}_v = Σ_{w ~ v} e^k_w / √(|N_v| |N_w|), e_v = (e⁰_v + … + e^K_v)/(K + 1), score ⟨e_u, e_i⟩; learned by BPR with the squared length of the
 //! first layer (`loss = "bpr"`), or by the softmax of scores over τ against the batch's and drawn items (`"softmax"`; Wu et al., TOIS 2024), of
-//! cosines where `unit` is set.
+//! cosines where `unit` is set. Serving ranks by products then too, unless `serve_unit`: where the batch's other positives are the
+//! negatives, uncorrected, cosines hold popular items down, and the lengths, which grow with degree, lift them again.
 //!
 //! Every step propagates over the whole training graph. Serving needs no graph: after training each item keeps its vector and what
 //! it gives to those who act on it, so that a user's vector is their own row and a sum over their history, exactly what the graph
@@ -42,8 +43,10 @@ struct Config {
     l2: f32,
     /// τ of the softmax.
     temperature: f32,
-    /// Whether users and items are compared at unit length; by default with the softmax.
+    /// Whether users and items are compared at unit length while learning; by default with the softmax.
     unit: Option<bool>,
+    /// Whether items are compared at unit length in serving.
+    serve_unit: bool,
     /// Standard deviation of fresh embeddings.
     init_std: f32,
     /// The sequence, where there are several.
@@ -59,6 +62,7 @@ impl Default for Config {
             l2: 0.0,
             temperature: 0.1,
             unit: None,
+            serve_unit: false,
             init_std: 0.1,
             sequence: None,
         }
@@ -128,11 +132,11 @@ impl Retriever for LightGcn {
         let scale = pass.constant(&[x.requests(), 1], (0..x.requests()).map(degree).collect());
         let given = x.rows(self.given).pool(&bags).mul_column(&scale);
         let own = rows(x, self.user).scale(1.0 / (self.config.layers + 1) as f32);
-        sized(own.add(&given), self.unit()).reshape(&[x.requests(), 1, self.config.embedding])
+        sized(own.add(&given), self.config.serve_unit).reshape(&[x.requests(), 1, self.config.embedding])
     }
 
     fn items(&self, _pass: &Pass, x: &Inputs) -> Tensor {
-        sized(rows(x, (self.item.0, self.vectors)), self.unit()) // [N, D]
+        sized(rows(x, (self.item.0, self.vectors)), self.config.serve_unit) // [N, D]
     }
 
     fn loss(&self, users: &Tensor, items: &Tensor, y: &Targets<'_>) -> Tensor {

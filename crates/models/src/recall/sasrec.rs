@@ -1,7 +1,7 @@
 //! SASRec (Kang & McAuley, ICDM 2018): causal self-attention over the user's items; the state after each is to find the next
 //! one in the table that the items themselves are read from.
 //!
-//! h⁰ = dropout(√D e_item + place), blocks of causal attention, norm; score = ⟨h, e_item⟩. With `loss = "gbce"` it is
+//! h⁰ = dropout(√D e_item + place) (or another factor, `input_scale`), blocks of causal attention, norm; score = ⟨h, e_item⟩. With `loss = "gbce"` it is
 //! gSASRec (Petrov & Macdonald, RecSys 2023). Unlike the papers' code sequences are not padded, places are counted from the
 //! sequence's end (which is what padding on the left comes to), the time since the element before may be added (`intervals`), and negatives may be shared within a sequence or batch.
 
@@ -26,6 +26,8 @@ options! {
     feed: usize = 1,
     dropout: f32 = 0.2,
     norm: BlockNorm = BlockNorm::Query,
+    /// What items' vectors are multiplied by where a sequence goes in; √D when absent, as in SASRec. gSASRec has 1, with `init_std = 1`.
+    input_scale: Option<f32> = None,
     /// Learned place embeddings, counted from the sequence's end; 0 for none.
     places: usize = 200,
     /// Whether the time since the element before is added to each, by a learned vector for each power of two of seconds;
@@ -42,6 +44,9 @@ fn check(cfg: &ModelConfig) -> Result<(), Error> {
     if c.blocks == 0 || c.feed == 0 {
         return Err(Error::Config("model `sasrec`: `blocks` and `feed` must be above 0".into()));
     }
+    if let Some(scale) = c.input_scale.filter(|s| !(s.is_finite() && *s > 0.0)) {
+        return Err(Error::Config(format!("model `sasrec`: `input_scale` must be above 0, not {scale}")));
+    }
     check_shares(&cfg.name, &[("dropout", c.dropout)])?;
     c.next().check(&cfg.name).map(drop)
 }
@@ -54,20 +59,23 @@ struct SasRec {
     blocks: Vec<TransformerBlock>,
     norm: LayerNorm,
     dropout: f32,
+    input_scale: f32,
 }
 
 fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Box<dyn Retriever>, Error> {
     check(cfg)?;
     let c: Config = cfg.options()?;
     let d = c.embedding;
+    let input_scale = c.input_scale.unwrap_or((d as f32).sqrt());
+    let std = c.init_std * input_scale;
     let catalogue = Catalogue::new(c.next(), (cfg, shape), params)?;
     let intervals = match c.intervals {
-        true => Some(intervals(cfg, shape, &catalogue, (params, c.init_std * (d as f32).sqrt()))?),
+        true => Some(intervals(cfg, shape, &catalogue, (params, std))?),
         false => None,
     };
     let places = match c.places {
         0 => None,
-        places => Some(PlaceEmbedding::new(params, "places", (places, d), c.init_std * (d as f32).sqrt())?),
+        places => Some(PlaceEmbedding::new(params, "places", (places, d), std)?),
     };
     let block = TransformerConfig {
         heads: c.heads,
@@ -82,7 +90,8 @@ fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Bo
         .map(|i| TransformerBlock::new(params, &format!("block{i}"), &block))
         .collect::<Result<_, _>>()?;
     let norm = LayerNorm::new(params, "norm", d)?;
-    Ok(Box::new(NextItem(SasRec { catalogue, places, intervals, blocks, norm, dropout: c.dropout })))
+    let dropout = c.dropout;
+    Ok(Box::new(NextItem(SasRec { catalogue, places, intervals, blocks, norm, dropout, input_scale })))
 }
 
 /// The field of the intervals, and its table.
@@ -130,7 +139,7 @@ impl SasRec {
     /// What goes into the first block.
     fn embedded(&self, pass: &Pass, x: &Inputs) -> Ragged {
         let h = self.catalogue.history(x);
-        let h = h.with(h.values().scale((self.catalogue.dim() as f32).sqrt()));
+        let h = h.with(h.values().scale(self.input_scale));
         let h = self.places.as_ref().map_or(h.clone(), |places| places.add(pass, &h));
         let h = self.intervals.map_or(h.clone(), |(place, table)| match x.field(place) {
             FieldInput::Keys(bags) => h.with(h.values().add(Ragged::of_bags(bags, x.rows(table)).values())),

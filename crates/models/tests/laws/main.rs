@@ -273,7 +273,7 @@ fn retrievers_learn_which_item_goes_with_whom_and_survive_saving() {
         let mut losses = Vec::new();
         for _ in 0..150 {
             losses.push(bench.step(&batch, &mut optimiser, |model, pass, x| {
-                let y = Targets { items: &batch.item, log_q: &log_q, weights: &[], mixed: true };
+                let y = Targets { items: &batch.item, log_q: &log_q, weights: &[], mixed: true, own: 0 };
                 model.learn(pass, x, &y)
             }));
         }

@@ -18,25 +18,27 @@ pub struct InBatch<'a> {
     pub weights: &'a [f32],
     /// Whether the other rows' positives are negatives of a row; if not, only the columns after the R positives are.
     pub mixed: bool,
+    /// h: the last R · h columns are negatives of one row each, h after h in the order of the rows.
+    pub own: usize,
 }
 
 impl Default for InBatch<'_> {
     fn default() -> Self {
-        Self { temperature: 1.0, log_q: &[], items: &[], weights: &[], mixed: true }
+        Self { temperature: 1.0, log_q: &[], items: &[], weights: &[], mixed: true, own: 0 }
     }
 }
 
 /// Softmax cross-entropy of ⟨u_r, v_c⟩ / τ − log q_c over columns c, column r being right for row r (Yi et al. 2019,
 /// sampling-bias-corrected neural modelling, eq. 4–6); accidental hits are masked.
 ///
-/// `users` `[R, D]`; `items` `[C, D]`, C ≥ R: the R positives in row order, then any further negatives, which are the only ones unless `mixed`.
+/// `users` `[R, D]`; `items` `[C, D]`, C ≥ R: the R positives in row order, then any further negatives, which are the only ones unless `mixed`, the last of them each row's `own`.
 ///
 /// # Panics
 /// If the sizes do not fit, or the temperature is not above 0.
 pub fn in_batch_softmax(users: &Tensor, items: &Tensor, known: &InBatch<'_>) -> Tensor {
     let rows = users.rows();
     let targets: Vec<u32> = (0..rows as u32).collect();
-    if known.weights.is_empty() {
+    if known.weights.is_empty() && known.own == 0 {
         check(users, items, known);
         let right = known.items.get(..rows).unwrap_or(&[]);
         if !known.mixed {
@@ -69,7 +71,7 @@ fn against_drawn(users: &Tensor, items: &Tensor, known: &InBatch<'_>) -> Tensor 
 pub(crate) fn in_batch_logits(users: &Tensor, items: &Tensor, known: &InBatch<'_>) -> Tensor {
     check(users, items, known);
     let logits = users.scale(1.0 / known.temperature).matmul(items, Transpose::Right);
-    if known.log_q.is_empty() && known.items.is_empty() && known.mixed {
+    if known.log_q.is_empty() && known.items.is_empty() && known.mixed && known.own == 0 {
         return logits;
     }
     let rows = users.rows();
@@ -78,7 +80,8 @@ pub(crate) fn in_batch_logits(users: &Tensor, items: &Tensor, known: &InBatch<'_
 
 fn check(users: &Tensor, items: &Tensor, known: &InBatch<'_>) {
     let (rows, columns) = (users.rows(), items.rows());
-    assert!(columns >= rows, "{rows} rows need as many positives, but there are {columns} columns");
+    let least = rows * (1 + known.own);
+    assert!(columns >= least, "{rows} rows need {least} columns of their own, but there are {columns}");
     assert!(known.temperature > 0.0, "temperature {} is not above 0", known.temperature);
     assert!(
         known.log_q.is_empty() || known.log_q.len() == columns,
@@ -92,6 +95,11 @@ fn correct((r, rows): (usize, usize), row: &mut [f32], known: &InBatch<'_>) {
     row.iter_mut().zip(known.log_q).for_each(|(v, q)| *v -= q);
     if !known.mixed {
         row[..rows].iter_mut().enumerate().filter(|(c, _)| *c != r).for_each(|(_, v)| *v = f32::NEG_INFINITY);
+    }
+    if known.own > 0 {
+        let (first, others) = (row.len() - rows * known.own, f32::NEG_INFINITY);
+        let mine = r * known.own..(r + 1) * known.own;
+        row[first..].iter_mut().enumerate().filter(|(c, _)| !mine.contains(c)).for_each(|(_, v)| *v = others);
     }
     let Some(own) = known.items.get(r) else { return };
     for (c, (v, item)) in row.iter_mut().zip(known.items).enumerate() {

@@ -8,6 +8,7 @@ use millstream_nn::loss::TaskLoss;
 use millstream_nn::{LookAhead, Schedule};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use crate::Error;
 use crate::frequency::FrequencyConfig;
@@ -94,10 +95,28 @@ pub struct TrainConfig {
     /// Retrievers: how often items are in a batch is estimated from the batches as they come, in place of counting all positives beforehand.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frequency: Option<FrequencyConfig>,
+    /// Retrievers of single positives: hard negatives that a serving chain's log names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hard_negatives: Option<HardNegatives>,
     /// Retrievers: what may serve as a negative. Only `sampled` is right; see the error of the other.
     pub negative_source: NegativeSource,
     /// Users whose lists are ranked at each validation of a retriever; all when absent.
     pub validation_users: Option<usize>,
+}
+
+/// `[training.hard_negatives]`: what recall found for a user, ranking left behind, and the user never took (Huang et al., KDD 2020, §6).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HardNegatives {
+    /// The log, as `[passed_over]` of a run has it written, or `recall mine`.
+    pub file: PathBuf,
+    /// Drawn for each positive from its user's record nearest in time, above 0; a negative of that positive alone.
+    #[serde(default = "one")]
+    pub each: usize,
+}
+
+fn one() -> usize {
+    1
 }
 
 /// Where a retriever's negatives come from.
@@ -187,6 +206,7 @@ impl Default for TrainConfig {
             negative_power: 0.75,
             history: Past::Before,
             frequency: None,
+            hard_negatives: None,
             negative_source: NegativeSource::Sampled,
             validation_users: Some(2000),
         }
@@ -240,6 +260,9 @@ impl TrainConfig {
         if !(0.0..=1.0).contains(&self.log_q_weight) {
             return Err(key_error("log_q_weight", "between 0 and 1", self.log_q_weight));
         }
+        if self.hard_negatives.as_ref().is_some_and(|hard| hard.each == 0) {
+            return Err(key_error("hard_negatives.each", "above 0", 0));
+        }
         if !self.in_batch && self.negatives == 0 {
             return Err(Error::Config(
                 "training.in_batch: without the batch's other positives, `negatives` must be above 0".into(),
@@ -254,6 +277,11 @@ impl TrainConfig {
             ));
         }
         Ok(())
+    }
+
+    /// Negatives that each positive has for itself.
+    pub fn own_negatives(&self) -> usize {
+        self.hard_negatives.as_ref().map_or(0, |hard| hard.each)
     }
 
     /// Key of the metric that says which evaluation is best: `monitor`, or the first usual one that was measured.
