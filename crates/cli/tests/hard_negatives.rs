@@ -21,6 +21,7 @@ name = "two_tower"
 [training]
 epochs = 25
 patience = 100
+monitor = "recall@10"
 batch_size = 32
 negatives = 16
 in_batch = false

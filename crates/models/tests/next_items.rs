@@ -137,6 +137,7 @@ fn cases() -> Vec<(&'static str, String, Scope)> {
         for (loss, scope) in [
             ("bce", Scope::Element),
             ("gbce", Scope::Sequence),
+            ("gbce\"\nbias = -2.0\n#", Scope::Sequence),
             ("softmax", Scope::Batch),
             ("softmax", Scope::Catalogue),
             ("bpr_max", Scope::Sequence),
@@ -309,6 +310,8 @@ fn batches_and_options_that_do_not_fit_are_told() {
     for (name, options, said) in [
         ("sasrec", "heads = 3", "heads = 3 do not divide a width of 50"),
         ("sasrec", "calibration = 1.5", "calibration must be in [0, 1]"),
+        ("sasrec", "loss = \"softmax\"\nbias = 1.0", "bias is for the losses"),
+        ("sasrec", "input_scale = 0.0", "`input_scale` must be above 0"),
         ("sasrec", "blocks = 0", "`blocks` and `feed` must be above 0"),
         ("sasrec", "loss = \"gbce\"\nin_batch = true", "uniform negatives"),
         ("gru4rec", "hidden = []", "`hidden` needs a width"),

@@ -231,3 +231,50 @@ fn long_sequences_with_many_columns_of_their_own_learn_as_each_alone() {
         }
     }
 }
+
+#[test]
+fn rows_of_several_vectors_of_lanes_have_the_slopes_of_short_ones() {
+    let (p, c, d) = (3usize, 150usize, 4usize);
+    let mut params = Params::new(5);
+    for (name, rows) in [("states", p), ("own", p), ("columns", c)] {
+        params.dense(name, &[rows, d], Init::Normal(1.5)).unwrap();
+    }
+    let (states, own, columns) = {
+        let values = |name: &str| params.values(params.find(name).unwrap()).to_vec();
+        (values("states"), values("own"), values("columns"))
+    };
+    let dot = |a: &[f32], i: usize, b: &[f32], j: usize| -> f64 {
+        a[i * d..][..d].iter().zip(&b[j * d..][..d]).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+    };
+    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+    let pass = Pass::new(&params, Mode::Train, 0);
+    let get = |name: &str| pass.param(params.find(name).unwrap());
+    let right = get("own");
+    let loss = ChoiceLoss::Binary { beta: 0.3 };
+    let found = choice(
+        &get("states"),
+        &get("columns"),
+        Against::Shared { own: &right },
+        ChoiceItems::default(),
+        loss,
+    );
+    let wanted: f64 = (0..p)
+        .map(|i| {
+            let others: Vec<f64> = (0..c).map(|j| dot(&states, i, &columns, j)).collect();
+            naive(loss, dot(&states, i, &own, i), &others) / p as f64
+        })
+        .sum();
+    assert!((f64::from(found.item()) - wanted).abs() < 1e-5, "{} {wanted}", found.item());
+    let gradients = pass.backward(&found);
+    let of_columns = gradients.dense(params.find("columns").unwrap()).unwrap();
+    let share = 1.0 / (p * (c + 1)) as f64;
+    for j in 0..c {
+        for x in 0..d {
+            let slope =
+                |i: usize| sigmoid(dot(&states, i, &columns, j)) * f64::from(states[i * d + x]) * share;
+            let wanted: f64 = (0..p).map(slope).sum();
+            let found = f64::from(of_columns[j * d + x]);
+            assert!((found - wanted).abs() < 1e-7, "column {j} {x}: {found} {wanted}");
+        }
+    }
+}

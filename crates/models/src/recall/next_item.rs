@@ -44,6 +44,7 @@ macro_rules! options {
             calibration: f32,
             penalty: f32,
             in_batch: bool,
+            bias: Option<f32>,
             intents: Option<crate::recall::intents::IntentOptions>,
             $($(#[$meta])* $field: $type,)*
         }
@@ -59,6 +60,7 @@ macro_rules! options {
                     calibration: all.calibration,
                     penalty: all.penalty,
                     in_batch: all.in_batch,
+                    bias: all.bias,
                     intents: all.intents,
                     $($field: $default,)*
                 }
@@ -76,6 +78,7 @@ macro_rules! options {
                     calibration: self.calibration,
                     penalty: self.penalty,
                     in_batch: self.in_batch,
+                    bias: self.bias,
                     intents: self.intents,
                 }
             }
@@ -100,6 +103,10 @@ pub(crate) struct Next {
     pub(crate) penalty: f32,
     /// Whether the next items of all elements of the batch are negatives too.
     pub(crate) in_batch: bool,
+    /// First value of a number that is added to all scores of the binary losses and learned with them; none when absent. Ranking does not
+    /// see it. With many negatives nearly all scores are to be low, and without it states and items first turn to opposite sides to
+    /// make them so, whereby they lose what tells one from another.
+    pub(crate) bias: Option<f32>,
     /// The long-tail intent constraint, where it is wanted.
     pub(crate) intents: Option<IntentOptions>,
 }
@@ -114,6 +121,7 @@ impl Default for Next {
             calibration: 0.75,
             penalty: 1.0,
             in_batch: false,
+            bias: None,
             intents: None,
         }
     }
@@ -146,6 +154,14 @@ impl Next {
         }
         if !(self.penalty >= 0.0 && self.penalty.is_finite()) {
             return fail(format!("penalty must be 0 or more, not {}", self.penalty));
+        }
+        if let Some(bias) = self.bias {
+            if !bias.is_finite() {
+                return fail(format!("bias must be a finite number, not {bias}"));
+            }
+            if !matches!(self.loss, NextLoss::Bce | NextLoss::Gbce) {
+                return fail("bias is for the losses \"bce\" and \"gbce\": the others do not see what all scores share".into());
+            }
         }
         if self.in_batch && self.loss == NextLoss::Gbce {
             return fail("in_batch = true draws by popularity; gBCE is for uniform negatives".into());
@@ -207,7 +223,7 @@ impl<M: States> NextItems for NextItem<M> {
         catalogue.check(x, y)?;
         let (states, besides) = self.0.states_and_loss(pass, x);
         let constraint = catalogue.intents.as_ref().map(|intents| intents.loss(pass, x, catalogue, &states));
-        let loss = catalogue.loss_of_all(&states, x, y);
+        let loss = catalogue.loss_of_all(pass, &states, (x, y));
         Ok(besides.into_iter().chain(constraint).fold(loss, |sum, more| sum.add(&more)))
     }
 }
@@ -223,6 +239,8 @@ pub(crate) struct Catalogue {
     dim: usize,
     /// The user vector of an empty history; zero until something is learned of it.
     stranger: ParamId,
+    /// See [`Next::bias`].
+    bias: Option<ParamId>,
     options: Next,
     intents: Option<Intents>,
 }
@@ -270,8 +288,9 @@ impl Catalogue {
         let space = shape.fields[item].space.clone().unwrap_or_default();
         let table = params.table(&format!("{space}/d{dim}"), &space, dim, RowInit::Normal(std))?;
         let stranger = params.dense("stranger", &[dim], Init::Zeros)?;
+        let bias = options.bias.map(|first| params.dense("bias", &[1], Init::Constant(first))).transpose()?;
         let intents = options.intents.map(|intents| Intents::new(intents, dim, params)).transpose()?;
-        Ok(Self { sequence, item, table, dim, stranger, options, intents })
+        Ok(Self { sequence, item, table, dim, stranger, bias, options, intents })
     }
 
     pub(crate) fn dim(&self) -> usize {
@@ -381,26 +400,38 @@ impl Catalogue {
     }
 
     /// Loss of the state after each element, see [`crate::retriever::NextItems::loss`].
-    fn loss_of_all(&self, states: &Ragged, x: &Inputs, y: &NextTargets<'_>) -> Tensor {
+    fn loss_of_all(&self, pass: &Pass, states: &Ragged, (x, y): (&Inputs, &NextTargets<'_>)) -> Tensor {
         let (p, n, each) = (states.elements(), y.items.len(), Self::each(self.bags(x), y));
         let (right, others) = (&y.items[..p], &y.items[p..]);
         let softmax = self.options.loss == NextLoss::Softmax && y.scope != Scope::Catalogue;
         let shifts = if softmax { y.log_q } else { &[] };
-        let values = states.values();
+        // The bias is one coordinate more, in which all items are 1.
+        let with = |vectors: Tensor, of: &dyn Fn(Tensor) -> Tensor| match self.bias {
+            None => vectors,
+            Some(_) => {
+                let ones = pass.constant(&[vectors.rows(), 1], vec![1.0; vectors.rows()]);
+                Tensor::concat(&[&vectors, &of(ones)])
+            }
+        };
+        let items = |vectors: Tensor| with(vectors, &|ones| ones);
+        let values = &with(states.values().clone(), &|ones| match self.bias {
+            Some(bias) => ones.mul_row(&pass.param(bias)),
+            None => ones,
+        });
         if self.options.in_batch {
             let targets: Vec<u32> = (0..p as u32).collect();
             let known = ChoiceItems { right, columns: y.items, column_shift: shifts, right_shift: &[] };
             let against = Against::Columns { targets: &targets };
-            return choice(values, &self.items(x), against, known, self.choice_loss(n - 1, n));
+            return choice(values, &items(self.items(x)), against, known, self.choice_loss(n - 1, n));
         }
         if y.scope == Scope::Catalogue {
             let against = Against::Columns { targets: right };
-            let columns = self.rows_of(x, p, n - p);
+            let columns = items(self.rows_of(x, p, n - p));
             let loss = self.choice_loss(n - p - 1, y.catalogue);
             return choice(values, &columns, against, ChoiceItems::default(), loss);
         }
-        let own = self.rows_of(x, 0, p);
-        let columns = self.rows_of(x, p, n - p);
+        let own = items(self.rows_of(x, 0, p));
+        let columns = items(self.rows_of(x, p, n - p));
         let elements: Vec<u32>;
         let against = match y.scope {
             Scope::Sequence => Against::PerSequence { own: &own, offsets: states.offsets(), each },
