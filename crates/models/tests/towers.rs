@@ -184,6 +184,20 @@ fn an_interest_that_fits_learns_the_positive() {
 }
 
 #[test]
+fn an_items_own_number_is_added_to_its_score() {
+    let bench = Bench::new("youtube_dnn", "embedding = 4\nhidden = [6]\nunit = true\nitem_bias = true");
+    let users = bench.users(&[&[1, 2], &[]]);
+    assert!(users.len() == 2 * 5 && users.chunks(5).all(|user| user[4] == 1.0));
+    let x = examples(&[&[1, 2], &[3]], &[9, 10]);
+    let items = x.candidate_item.clone();
+    let y = Targets { items: &items, log_q: &[0.0; 4], weights: &[], mixed: false, own: 0 };
+    let (_, rows) = bench.run(&x, |pass, x| bench.model.learn(pass, x, &y));
+    // Positives' numbers are to rise, those of drawn items to fall.
+    let slopes = &rows[bench.table("bias/")];
+    assert!(slopes[..2].iter().all(|g| *g < 0.0) && slopes[2..].iter().all(|g| *g > 0.0), "{slopes:?}");
+}
+
+#[test]
 fn options_out_of_range_name_themselves() {
     for (name, options, said) in [
         ("mind", "power = 0.0", "power"),

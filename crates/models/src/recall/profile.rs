@@ -88,6 +88,11 @@ impl Profile {
         Ok(params.table(&format!("{space}/{suffix}d{dim}"), space, dim, init)?)
     }
 
+    /// A number for each item, 0 at first.
+    pub(crate) fn column(&self, params: &mut Params, suffix: &str) -> Result<TableId, Error> {
+        Ok(params.table(&format!("{}/{suffix}d1", self.space), &self.space, 1, RowInit::Zero)?)
+    }
+
     /// What embeds the other fields of a request, if there are any.
     ///
     /// # Errors

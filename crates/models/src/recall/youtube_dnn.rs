@@ -3,7 +3,7 @@
 //!
 //! u = MLP([mean of history ‖ embeddings of the other request fields]), score = ⟨u, e_item⟩ / τ, with log q taken off drawn and in-batch items'
 //! scores (Jean et al. 2015). Items have a second vector as output, unless `shared`. Unlike the paper's, an example's age is no input of its own,
-//! and vectors may be of unit length (`unit`), as later work found better.
+//! and vectors may be of unit length (`unit`), as later work found better, with a number per item added (`item_bias`).
 
 use millstream_nn::{Embed, Inputs, Linear, Mlp, MlpConfig, Params, Pass, Pooling, TableId, Tensor, loss};
 use serde::Deserialize;
@@ -31,6 +31,8 @@ struct Config {
     unit: bool,
     /// Whether what was watched and what is found share one table.
     shared: bool,
+    /// Whether each item has a number of its own that is added to its score: how often it is wanted whoever asks, which cosines cannot say.
+    item_bias: bool,
     /// Standard deviation of fresh embeddings.
     init_std: f32,
     /// The sequence, where there are several.
@@ -46,6 +48,7 @@ impl Default for Config {
             temperature: 1.0,
             unit: false,
             shared: false,
+            item_bias: false,
             init_std: 0.05,
             sequence: None,
         }
@@ -56,6 +59,7 @@ struct YoutubeDnn {
     profile: Profile,
     watched: TableId,
     found: TableId,
+    bias: Option<TableId>,
     others: Option<Embed>,
     tower: Mlp,
     out: Linear,
@@ -80,6 +84,7 @@ fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Bo
     Ok(Box::new(YoutubeDnn {
         watched: profile.table(params, "")?,
         found: profile.table(params, if c.shared { "" } else { "found/" })?,
+        bias: c.item_bias.then(|| profile.column(params, "bias/")).transpose()?,
         out: Linear::new(params, "out", tower.outputs(), d)?,
         profile,
         others,
@@ -94,11 +99,14 @@ impl Retriever for YoutubeDnn {
         let known = [Some(mean), others(self.others.as_ref(), pass, x)];
         let h = self.tower.forward(pass, &Tensor::join(known.into_iter().flatten()));
         let user = sized(self.out.forward(pass, &h), self.config.unit); // [R, D]
-        user.reshape(&[x.requests(), 1, self.config.embedding])
+        let one = self.bias.map(|_| pass.constant(&[x.requests(), 1], vec![1.0; x.requests()]));
+        Tensor::join([Some(user), one].into_iter().flatten()).reshape(&[x.requests(), 1, self.dim()])
     }
 
     fn items(&self, _pass: &Pass, x: &Inputs) -> Tensor {
-        sized(self.profile.items(x, self.found), self.config.unit) // [N, D]
+        let item = sized(self.profile.items(x, self.found), self.config.unit);
+        let bias = self.bias.map(|bias| self.profile.items(x, bias));
+        Tensor::join([Some(item), bias].into_iter().flatten()) // [N, D], and one column more with the bias
     }
 
     fn loss(&self, users: &Tensor, items: &Tensor, y: &Targets<'_>) -> Tensor {
@@ -106,6 +114,6 @@ impl Retriever for YoutubeDnn {
     }
 
     fn dim(&self) -> usize {
-        self.config.embedding
+        self.config.embedding + usize::from(self.config.item_bias)
     }
 }
