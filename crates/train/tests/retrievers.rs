@@ -131,11 +131,14 @@ fn a_graph_finds_what_its_like_have_met_and_serves_from_rows_alone() {
     for options in [
         "embedding = 8\nlayers = 2",
         "embedding = 8\nlayers = 2\nloss = \"bpr\"",
+        "embedding = 8\nlayers = 2\nitem_bias = true",
         "embedding = 8\nlayers = 0",
     ] {
         let dir = tempfile::tempdir().unwrap();
         let (learner, recall) = trained(options, dir.path());
         assert!(recall > 0.9, "{options}: {recall}");
+        let d = Embeds::dim(&learner);
+        assert_eq!(d, 8 + usize::from(options.contains("item_bias")));
         // A stranger with a history is served by it: the half that they like.
         let assembler = assembler();
         let mut x = Examples {
@@ -158,12 +161,11 @@ fn a_graph_finds_what_its_like_have_met_and_serves_from_rows_alone() {
             };
             all.history.push([]);
             let items = learner.items(&assembler.batch(&all).unwrap()).unwrap();
-            let score = |i: usize| user.iter().zip(&items[i * 8..]).map(|(a, b)| a * b).sum::<f32>();
+            let score = |i: usize| user.iter().zip(&items[i * d..]).map(|(a, b)| a * b).sum::<f32>();
             let worst = (5..8).map(score).fold(f32::INFINITY, f32::min);
             let other = (8..16).map(score).fold(f32::NEG_INFINITY, f32::max);
             assert!(worst > other, "{options}: {worst} {other}");
         }
-        assert_eq!(Embeds::dim(&learner), 8);
     }
 }
 

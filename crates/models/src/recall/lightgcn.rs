@@ -4,7 +4,8 @@
 //! e^{k+1}_v = Σ_{w ~ v} e^k_w / √(|N_v| |N_w|), e_v = (e⁰_v + … + e^K_v)/(K + 1), score ⟨e_u, e_i⟩; learned by BPR with the squared length of the
 //! first layer (`loss = "bpr"`), or by the softmax of scores over τ against the batch's and drawn items (`"softmax"`; Wu et al., TOIS 2024), of
 //! cosines where `unit` is set. Serving ranks by products then too, unless `serve_unit`: where the batch's other positives are the
-//! negatives, uncorrected, cosines hold popular items down, and the lengths, which grow with degree, lift them again.
+//! negatives, uncorrected, cosines hold popular items down, and the lengths, which grow with degree, lift them again. With `item_bias`
+//! a number per item says what everybody wants, and cosines the rest, in serving too.
 //!
 //! Every step propagates over the whole training graph. Serving needs no graph: after training each item keeps its vector and what
 //! it gives to those who act on it, so that a user's vector is their own row and a sum over their history, exactly what the graph
@@ -45,8 +46,10 @@ struct Config {
     temperature: f32,
     /// Whether users and items are compared at unit length while learning; by default with the softmax.
     unit: Option<bool>,
-    /// Whether items are compared at unit length in serving.
-    serve_unit: bool,
+    /// Whether items are compared at unit length in serving; with `item_bias` where they are in learning.
+    serve_unit: Option<bool>,
+    /// Whether each item has a number of its own that is added to its score: how often it is wanted whoever asks, which cosines cannot say.
+    item_bias: bool,
     /// Standard deviation of fresh embeddings.
     init_std: f32,
     /// The sequence, where there are several.
@@ -62,7 +65,8 @@ impl Default for Config {
             l2: 0.0,
             temperature: 0.1,
             unit: None,
-            serve_unit: false,
+            serve_unit: None,
+            item_bias: false,
             init_std: 0.1,
             sequence: None,
         }
@@ -90,6 +94,8 @@ struct LightGcn {
     vectors: TableId,
     /// What items give to those who act on them.
     given: TableId,
+    /// Items' own numbers.
+    bias: Option<TableId>,
     config: Config,
 }
 
@@ -109,6 +115,7 @@ fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Bo
         item: (profile.item, table(profile.item, "", fresh)?),
         vectors: table(profile.item, "vector/", RowInit::Zero)?,
         given: table(profile.item, "given/", RowInit::Zero)?,
+        bias: c.item_bias.then(|| profile.column(params, "bias/")).transpose()?,
         profile,
         config: c,
     }))
@@ -117,6 +124,21 @@ fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Bo
 impl LightGcn {
     fn unit(&self) -> bool {
         self.config.unit.unwrap_or(self.config.loss == Loss::Softmax)
+    }
+
+    fn serve_unit(&self) -> bool {
+        self.config.serve_unit.unwrap_or(self.config.item_bias && self.unit())
+    }
+
+    /// Users' vectors, with the coordinate that takes items' own numbers.
+    fn with_one(&self, pass: &Pass, users: Tensor) -> Tensor {
+        let one = self.bias.map(|_| pass.constant(&[users.rows(), 1], vec![1.0; users.rows()]));
+        Tensor::join([Some(users), one].into_iter().flatten())
+    }
+
+    /// Items' vectors, with their own numbers.
+    fn with_bias(&self, items: Tensor, bias: impl FnOnce(TableId) -> Tensor) -> Tensor {
+        Tensor::join([Some(items), self.bias.map(bias)].into_iter().flatten())
     }
 
     /// The first layer `[users + items, D]`.
@@ -132,11 +154,13 @@ impl Retriever for LightGcn {
         let scale = pass.constant(&[x.requests(), 1], (0..x.requests()).map(degree).collect());
         let given = x.rows(self.given).pool(&bags).mul_column(&scale);
         let own = rows(x, self.user).scale(1.0 / (self.config.layers + 1) as f32);
-        sized(own.add(&given), self.config.serve_unit).reshape(&[x.requests(), 1, self.config.embedding])
+        let users = sized(own.add(&given), self.serve_unit());
+        self.with_one(pass, users).reshape(&[x.requests(), 1, self.dim()])
     }
 
     fn items(&self, _pass: &Pass, x: &Inputs) -> Tensor {
-        sized(rows(x, (self.item.0, self.vectors)), self.config.serve_unit) // [N, D]
+        let items = sized(rows(x, (self.item.0, self.vectors)), self.serve_unit());
+        self.with_bias(items, |bias| rows(x, (self.item.0, bias))) // [N, D], and one column more with the bias
     }
 
     fn loss(&self, users: &Tensor, items: &Tensor, y: &Targets<'_>) -> Tensor {
@@ -144,7 +168,7 @@ impl Retriever for LightGcn {
     }
 
     fn dim(&self) -> usize {
-        self.config.embedding
+        self.config.embedding + usize::from(self.config.item_bias)
     }
 
     fn graph(&self) -> Option<&dyn LearnsGraph> {
@@ -153,7 +177,7 @@ impl Retriever for LightGcn {
 }
 
 impl LearnsGraph for LightGcn {
-    fn loss(&self, _pass: &Pass, x: &Inputs, graph: &Arc<Bipartite>, y: &EdgeTargets<'_>) -> Tensor {
+    fn loss(&self, pass: &Pass, x: &Inputs, graph: &Arc<Bipartite>, y: &EdgeTargets<'_>) -> Tensor {
         let (r, n) = (y.users.len(), y.items.items.len());
         let item = |i: &u32| graph.users() as u32 + i;
         let wanted: Arc<Vec<u32>> =
@@ -161,7 +185,10 @@ impl LearnsGraph for LightGcn {
         let first = self.first(x);
         let all = first.propagate(graph, self.config.layers, &wanted); // [R + N, D]
         let all = sized(all, self.unit());
-        let (users, items) = (all.slice_rows(0, r), all.slice_rows(r, n));
+        let users = self.with_one(pass, all.slice_rows(0, r));
+        let places = || Arc::new(y.items.items.to_vec());
+        let items =
+            self.with_bias(all.slice_rows(r, n), |bias| rows(x, (self.item.0, bias)).gather(&places()));
         let loss = match self.config.loss {
             Loss::Softmax => Retriever::loss(self, &users, &items, &y.items),
             Loss::Bpr => {
