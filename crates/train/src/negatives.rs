@@ -54,7 +54,7 @@ impl Negatives {
             x.weights.resize(all, 1.0);
         }
         if !x.exposure.fields.is_empty() {
-            (requests..all).try_for_each(|_| x.exposure.append(&self.exposure))?;
+            x.exposure.append(&self.exposure.gather(&vec![0; all - requests]))?;
         }
         Ok(())
     }
