@@ -25,6 +25,8 @@ struct Config {
     /// Layers of the tower below the output.
     hidden: Vec<usize>,
     dropout: f32,
+    /// Dropout of what goes into the tower, also of one without layers.
+    input_dropout: f32,
     /// τ.
     temperature: f32,
     /// Whether users and items are compared at unit length.
@@ -45,6 +47,7 @@ impl Default for Config {
             embedding: 64,
             hidden: vec![256, 128],
             dropout: 0.0,
+            input_dropout: 0.0,
             temperature: 1.0,
             unit: false,
             shared: false,
@@ -69,7 +72,7 @@ struct YoutubeDnn {
 fn check(cfg: &ModelConfig) -> Result<(), Error> {
     let c: Config = cfg.options()?;
     check_temperature(&cfg.name, c.temperature)?;
-    check_shares(&cfg.name, &[("dropout", c.dropout)])
+    check_shares(&cfg.name, &[("dropout", c.dropout), ("input_dropout", c.input_dropout)])
 }
 
 fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Box<dyn Retriever>, Error> {
@@ -97,7 +100,8 @@ impl Retriever for YoutubeDnn {
     fn users(&self, pass: &Pass, x: &Inputs) -> Tensor {
         let mean = x.rows(self.watched).pool(&self.profile.bags(x).pooled_by(Pooling::Mean)); // [R, D]
         let known = [Some(mean), others(self.others.as_ref(), pass, x)];
-        let h = self.tower.forward(pass, &Tensor::join(known.into_iter().flatten()));
+        let known = Tensor::join(known.into_iter().flatten()).dropout(pass, self.config.input_dropout);
+        let h = self.tower.forward(pass, &known);
         let user = sized(self.out.forward(pass, &h), self.config.unit); // [R, D]
         let one = self.bias.map(|_| pass.constant(&[x.requests(), 1], vec![1.0; x.requests()]));
         Tensor::join([Some(user), one].into_iter().flatten()).reshape(&[x.requests(), 1, self.dim()])
