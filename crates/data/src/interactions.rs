@@ -1,5 +1,6 @@
 //! Who did what: all actions by user in time order, and what evaluation takes from them.
 
+use std::ops::Range;
 use std::path::Path;
 
 use millstream_schema::History;
@@ -128,6 +129,8 @@ pub(crate) enum Start {
 pub(crate) struct EvalRules<'a> {
     pub(crate) split: Split,
     pub(crate) start: Start,
+    /// Whether users without positives in the part are left out.
+    pub(crate) future: bool,
     /// Kinds that enter histories.
     pub(crate) kinds: &'a [bool; 256],
     /// Lifetimes of the items.
@@ -196,10 +199,10 @@ impl Actions {
         counts
     }
 
-    /// Users with a past and a future; with `most`, a seeded draw of so many of them.
+    /// Users with a past, and a future where the rules ask for one; with `most`, a seeded draw of so many of them.
     pub(crate) fn eval_users(&self, rules: &EvalRules<'_>, most: Option<usize>, seed: u64) -> EvalUsers {
         let mut users: Vec<u32> = (0..self.users() as u32)
-            .filter(|&u| !self.future(u, rules).is_empty() && self.has_past(u, rules))
+            .filter(|&u| self.has_past(u, rules) && !(rules.future && self.future(u, rules).is_empty()))
             .collect();
         if let Some(most) = most.filter(|&m| m < users.len()) {
             users.sort_by_cached_key(|u| (xxh3_64_with_seed(&u.to_le_bytes(), seed), *u));
@@ -227,11 +230,16 @@ impl Actions {
         match rules.start {
             Start::At(time_ms) => time_ms,
             Start::FirstPositive => {
-                let first = span.into_iter().find(|&at| self.target[at] == rules.split as u8);
-                first.map_or(i64::MAX, |at| self.time_ms[at])
+                let first = span.clone().find(|&at| self.target[at] == rules.split as u8);
+                first.map_or_else(|| self.after(span), |at| self.time_ms[at])
             }
-            Start::AfterAll => span.last().map_or(i64::MAX, |at| self.time_ms[at].saturating_add(1)),
+            Start::AfterAll => self.after(span),
         }
+    }
+
+    /// The moment after the last of these actions.
+    fn after(&self, span: Range<usize>) -> i64 {
+        span.last().map_or(i64::MAX, |at| self.time_ms[at].saturating_add(1))
     }
 
     /// Places of the user's actions before the part.

@@ -200,6 +200,29 @@ impl Prepared {
     /// # Errors
     /// As [`Prepared::interactions`].
     pub fn eval_users(&self, split: Split, max_users: Option<usize>, seed: u64) -> Result<EvalUsers, Error> {
+        self.users_at(split, true, (max_users, seed))
+    }
+
+    /// Users that have a past before the part, with or without positives in it, as they were when it began; with `max_users`, a
+    /// seeded draw.
+    ///
+    /// # Errors
+    /// As [`Prepared::interactions`].
+    pub fn users_before(
+        &self,
+        split: Split,
+        max_users: Option<usize>,
+        seed: u64,
+    ) -> Result<EvalUsers, Error> {
+        self.users_at(split, false, (max_users, seed))
+    }
+
+    fn users_at(
+        &self,
+        split: Split,
+        future: bool,
+        (max_users, seed): (Option<usize>, u64),
+    ) -> Result<EvalUsers, Error> {
         let start = match self.manifest.time_split {
             Some(t) if split == Split::Test => Start::At(t.test_ms),
             Some(t) => Start::At(t.valid_ms),
@@ -210,6 +233,7 @@ impl Prepared {
         let rules = EvalRules {
             split,
             start,
+            future,
             kinds: &kinds(&self.manifest.history_kinds),
             created_ms: &self.item_created_ms,
             retired_ms: &self.item_retired_ms,

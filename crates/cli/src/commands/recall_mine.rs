@@ -25,7 +25,7 @@ Then, where the two towers are trained:
   file = \"hard.jsonl\"
   each = 2
 
-Each user is asked for once, as they were when the validation part began. A server writes such lines of live requests to
+Each user with a past is asked for once, as they were when the validation part began. A server writes such lines of live requests to
 RUN/passed_over.jsonl where run.toml has [passed_over] with keep above 0.")]
 pub struct Options {
     /// Folder of a run, as `quickstart` leaves it.
@@ -57,7 +57,7 @@ pub fn run(options: Options, global: &Global) -> Result<Verdict, Failure> {
     let mut config = serving::configuration(&dir)?;
     (config.passed_over.keep, config.passed_over.skip) = (options.keep, options.skip);
     let chain = Chain::open(&dir, config, &[Split::Train])?;
-    let users = chain.prepared.eval_users(Split::Valid, options.users, measure::EVAL_SEED)?;
+    let users = chain.prepared.users_before(Split::Valid, options.users, measure::EVAL_SEED)?;
     let requests = chain.requests(&users, options.page);
     let bar = Bar::new("mine", requests.len() as u64, "requests", global.quiet);
     let (mut text, mut lines, mut items) = (Vec::new(), 0u64, 0u64);
