@@ -279,6 +279,11 @@ pub fn sampling(
         Some(hard) => {
             let ids = (&prepared.users, &prepared.items);
             let log = PassedOverLog::read(&hard.file, ids, &prepared.interactions(Split::Train)?)?;
+            let left = log.left_out;
+            if left.users + left.unknown > 0 {
+                let (file, users, items) = (hard.file.display(), left.users, left.unknown);
+                tracing::warn!("{file}: left out {users} requests of unknown users and {items} unknown items");
+            }
             Some((Arc::new(log), hard.each))
         }
     };

@@ -62,6 +62,11 @@ impl PassedOverLog {
         let mut reader = BufReader::new(File::open(path).map_err(|e| Error::io(path, e))?);
         let (mut records, mut left_out) = (Vec::<(u32, i64, Vec<u32>)>::new(), LeftOut::default());
         let (mut line, mut number) = (Vec::new(), 0u64);
+        // Each user's items in order, for searching.
+        let mut own = taken.items.clone();
+        let span =
+            |user: u32| taken.offsets[user as usize] as usize..taken.offsets[user as usize + 1] as usize;
+        (0..taken.users() as u32).for_each(|user| own[span(user)].sort_unstable());
         loop {
             line.clear();
             number += 1;
@@ -87,8 +92,7 @@ impl PassedOverLog {
                 left_out.users += 1;
                 continue;
             };
-            let mut own: Vec<u32> = taken.items_of(user).to_vec();
-            own.sort_unstable();
+            let own = &own[span(user)];
             let mut kept = Vec::with_capacity(found.items.len());
             for id in &found.items {
                 match items.get(id) {
