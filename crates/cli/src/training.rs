@@ -282,7 +282,9 @@ pub fn sampling(
             let left = log.left_out;
             if left.users + left.unknown > 0 {
                 let (file, users, items) = (hard.file.display(), left.users, left.unknown);
-                tracing::warn!("{file}: left out {users} requests of unknown users and {items} unknown items");
+                tracing::warn!(
+                    "{file}: left out {users} requests of unknown users and {items} unknown items"
+                );
             }
             Some((Arc::new(log), hard.each))
         }

@@ -300,6 +300,21 @@ impl Scorer<'_> {
         self.target.len().min(TILE)
     }
 
+    /// Least count whose score in this column is not below `floor`.
+    #[inline(always)]
+    pub(crate) fn least(&self, column: u16, floor: f32) -> u32 {
+        let one = self.score(1.0, column);
+        // Near it; then exactly, as scores are rounded.
+        let mut least = (floor / one) as u32;
+        while least > 0 && self.score((least - 1) as f32, column) >= floor {
+            least -= 1;
+        }
+        while self.score(least as f32, column) < floor {
+            least += 1;
+        }
+        least
+    }
+
     /// First column whose score with this sum is not below `floor`.
     pub(crate) fn first(&self, sum: f32, floor: f32) -> usize {
         let (mut low, mut high) = (0, self.columns());

@@ -33,6 +33,7 @@ pub mod popularity;
 pub mod positives;
 mod prefixes;
 mod profile;
+mod reach;
 pub mod sasrec;
 pub mod sdm;
 pub mod simplex;

@@ -2,28 +2,44 @@
 //!
 //! A row of few additions writes down the columns that it meets again. Those met once are most, and none of their sums is above the
 //! greatest weight: once the others have raised the floor, only columns from some place on can still reach it (scores by an equal
-//! sum rise with the column), and the links' lists are gone through again from there only. A row of many additions is scanned whole.
+//! sum rise with the column), and the links' lists are gone through again from there only.
+//!
+//! A row of many additions writes nothing down, and its columns are scanned. Where all weights are 1 the scan compares counts, a
+//! register of columns at once, with the least count whose score in the best column of a stripe reaches the floor; columns met
+//! again come first, those met once after them, from where they can reach the floor.
 
 use crate::recall::cooccurrence::{RowTile, Scorer, TILE};
+use crate::recall::reach::{GROUP, Reach};
 use crate::recall::top::Top;
 
 const DAY_MS: f32 = 86_400_000.0;
 /// Columns looked at together in a scan.
 const SCAN: usize = 16;
+/// Columns that share a least count.
+const STRIPE: usize = 256;
+/// A row of counts with fewer additions than one for so many columns is not scanned.
+const SPARSE: usize = 24;
+/// Links whose columns are asked for together, before they are added: lists are short, and most lie in a cache far off.
+const AHEAD: usize = 16;
 
 /// A running sum.
-trait Cell: Copy + Default {
+trait Cell: Default + Reach {
     /// All weights are 1.
     const UNIT: bool;
     fn plus(self, weight: f32) -> Self;
     fn value(self) -> f32;
     fn is_zero(self) -> bool;
+    /// A count, or the greatest there is.
+    fn counted(count: u32) -> Self;
 }
 
 macro_rules! counts {
     ($($number:ty),*) => { $(
         impl Cell for $number {
             const UNIT: bool = true;
+            fn counted(count: u32) -> Self {
+                count.try_into().unwrap_or(Self::MAX)
+            }
             #[inline(always)]
             fn plus(self, _: f32) -> Self {
                 self.wrapping_add(1)
@@ -39,10 +55,13 @@ macro_rules! counts {
         }
     )* };
 }
-counts!(u8, u32);
+counts!(u8, u16, u32);
 
 impl Cell for f32 {
     const UNIT: bool = false;
+    fn counted(count: u32) -> Self {
+        count as Self
+    }
     #[inline(always)]
     fn plus(self, weight: f32) -> Self {
         self + weight
@@ -60,9 +79,10 @@ impl Cell for f32 {
 
 /// A worker's sums, all zero between rows.
 pub(crate) struct Sums {
-    /// `[TILE]` each: counts of rows with few links, counts, weighted sums. Empty where they are not used.
+    /// `[TILE]` each: counts of rows with so few links that they fit, then weighted sums. Empty where they are not used.
     few: Box<[u8]>,
-    many: Box<[u32]>,
+    many: Box<[u16]>,
+    most: Box<[u32]>,
     weighted: Box<[f32]>,
     /// `[TILE + 1]`: columns met again, and a place for one that is written in vain.
     again: Box<[u16]>,
@@ -70,13 +90,14 @@ pub(crate) struct Sums {
 
 impl Sums {
     /// Bytes that it holds at most.
-    pub(crate) const BYTES: usize = TILE * 7;
+    pub(crate) const BYTES: usize = TILE * 9;
 
     pub(crate) fn new(unit: bool) -> Self {
         let (units, floats) = if unit { (TILE, 0) } else { (0, TILE) };
         Self {
             few: vec![0; units].into_boxed_slice(),
             many: vec![0; units].into_boxed_slice(),
+            most: vec![0; units].into_boxed_slice(),
             weighted: vec![0.0; floats].into_boxed_slice(),
             again: vec![0; TILE + 1].into_boxed_slice(),
         }
@@ -84,12 +105,13 @@ impl Sums {
 
     /// Sums up one row in one tile, and offers its scores.
     pub(crate) fn count(&mut self, at: &RowTile<'_>, top: &mut Top) {
-        let Self { few, many, weighted, again } = self;
+        let Self { few, many, most, weighted, again } = self;
         let Ok(again) = (&mut **again).try_into() else { return };
-        match (few.is_empty(), at.links().len() <= usize::from(u8::MAX)) {
-            (true, _) => counted(weighted, again, at, top),
-            (_, true) => counted(few, again, at, top),
-            _ => counted(many, again, at, top),
+        match at.links().len() {
+            _ if few.is_empty() => counted(weighted, again, at, top),
+            0..=0xff => counted(few, again, at, top),
+            0x100..=0xffff => counted(many, again, at, top),
+            _ => counted(most, again, at, top),
         }
     }
 }
@@ -98,6 +120,13 @@ fn counted<C: Cell>(cells: &mut [C], again: &mut [u16; TILE + 1], at: &RowTile<'
     let Ok(cells) = <&mut [C; TILE]>::try_from(cells) else { return };
     let additions: usize = at.links().iter().map(|&l| at.columns(l).len()).sum();
     let width = at.scorer().columns();
+    if C::UNIT && additions > width / SPARSE {
+        add(cells, at, |_, _| {});
+        clear_own(cells, at);
+        let groups = &mut cells.as_chunks_mut().0[..width.div_ceil(GROUP)];
+        sift(groups, at, top);
+        return;
+    }
     if additions > TILE.min(width / 2) {
         add(cells, at, |_, _| {});
         clear_own(cells, at);
@@ -134,12 +163,17 @@ fn add<C: Cell>(cells: &mut [C; TILE], at: &RowTile<'_>, mut seen: impl FnMut(u1
     if at.of.decay_per_day > 0.0 {
         return add_decayed(cells, at, seen);
     }
-    for &link in at.links() {
-        let weight = if C::UNIT { 1.0 } else { at.of.weight(link) };
-        for &column in at.columns(link) {
-            let cell = &mut cells[usize::from(column)];
-            seen(column, *cell);
-            *cell = cell.plus(weight);
+    for links in at.links().chunks(AHEAD) {
+        // Both ends of each list are read, all at once; what comes of it is not used.
+        let ends = |l: u32| at.columns(l).first().zip(at.columns(l).last()).map_or(0, |(a, b)| a ^ b);
+        std::hint::black_box(links.iter().fold(0, |x, &l| x ^ ends(l)));
+        for &link in links {
+            let weight = if C::UNIT { 1.0 } else { at.of.weight(link) };
+            for &column in at.columns(link) {
+                let cell = &mut cells[usize::from(column)];
+                seen(column, *cell);
+                *cell = cell.plus(weight);
+            }
         }
     }
 }
@@ -182,6 +216,49 @@ fn met_once<C: Cell>(cells: &[C; TILE], at: &RowTile<'_>, scorer: Scorer<'_>, to
                 first = scorer.first(most, top.floor());
             }
         }
+    }
+}
+
+/// Offers and clears all columns of a row whose weights are 1; `cells` are whole groups.
+fn sift<C: Cell>(cells: &mut [[C; GROUP]], at: &RowTile<'_>, top: &mut Top) {
+    let (scorer, row_of) = (at.scorer(), at.row_of());
+    let last = scorer.columns() - 1;
+    for (stripe, cells) in cells.chunks(STRIPE / GROUP).enumerate() {
+        let best = (stripe * STRIPE + STRIPE - 1).min(last);
+        let least = C::counted(scorer.least(best as u16, top.floor()).max(2));
+        for (group, cells) in cells.iter().enumerate() {
+            reaching(cells, least, |i, count| {
+                let column = stripe * STRIPE + group * GROUP + i;
+                top.offer(row_of[column], scorer.score(count.value(), column as u16));
+            });
+        }
+    }
+    top.tighten();
+    let one = C::counted(1);
+    let mut first = scorer.first(1.0, top.floor());
+    // Backwards, for their scores fall that way.
+    for (group, cells) in cells.iter().enumerate().rev() {
+        if (group + 1) * GROUP <= first {
+            break;
+        }
+        reaching(cells, one, |i, count| {
+            let column = group * GROUP + i;
+            if count == one && !top.offer(row_of[column], scorer.score(1.0, column as u16)) {
+                first = scorer.first(1.0, top.floor());
+            }
+        });
+    }
+    cells.as_flattened_mut().fill(C::default());
+}
+
+/// Tells of each cell that is not below `least`.
+#[inline(always)]
+fn reaching<C: Cell>(cells: &[C; GROUP], least: C, mut tell: impl FnMut(usize, C)) {
+    let mut reach = C::reach(cells, least);
+    while reach != 0 {
+        let i = reach.trailing_zeros() as usize;
+        tell(i, cells[i]);
+        reach &= reach - 1;
     }
 }
 
