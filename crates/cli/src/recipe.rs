@@ -9,6 +9,7 @@ use millstream_models::recall::offline::{OFFLINE, OfflineDef};
 use millstream_nn::loss::TaskLoss;
 use millstream_schema::{Error, config, feature::RawFeature, suggest};
 use millstream_train::config::{TaskWeights, TrainMode};
+use millstream_train::fit::fit_of;
 use millstream_train::{TrainConfig, check_model, check_streams};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -50,6 +51,10 @@ pub struct Recipe {
     /// Hyperparameters.
     #[serde(default)]
     pub training: TrainConfig,
+    /// Whether the model is learned anew, for as many epochs as valid has chosen, from what trains and what validates together; that
+    /// model is the one that is tested.
+    #[serde(default)]
+    pub refit: bool,
     /// How it is measured.
     #[serde(default)]
     pub evaluate: EvaluateConfig,
@@ -185,6 +190,9 @@ impl Recipe {
             check_streams(&self.model.name).map_err(|e| self.fault(&e))?;
         }
         let at_once = self.learns_at_once();
+        if self.refit {
+            self.check_refit().map_err(|e| self.fault(&e))?;
+        }
         if !self.baseline.is_empty() && !at_once {
             return Err(self.fault(&format_args!(
                 "[[baseline]] stands beside models that learn at once and beside `{CONTENT}`, not beside `{}`",
@@ -202,6 +210,28 @@ impl Recipe {
             return check_at_once(&self.model).map_err(|e| self.fault(&e));
         }
         check_model(&self.model).and_then(|()| self.training.check()).map_err(|e| self.fault(&e))
+    }
+
+    /// Refuses what cannot be learned anew for a number of epochs.
+    fn check_refit(&self) -> Result<(), Error> {
+        let training = &self.training;
+        let not_for = [
+            (training.mode == TrainMode::Stream, "mode = \"stream\", which has no epochs to choose"),
+            (self.learns_at_once(), "models that learn at once, which have no epochs to choose"),
+            (
+                fit_of(&self.model).is_some(),
+                "models that are fitted as a whole, which have no epochs to choose",
+            ),
+            (training.evaluate_every.is_some(), "`evaluate_every`: valid is to choose whole epochs"),
+            (
+                training.reduce_on_plateau.is_some(),
+                "`reduce_on_plateau`, which needs what validates to the end",
+            ),
+        ];
+        match not_for.iter().find(|(there, _)| *there) {
+            Some((_, what)) => Err(Error::config(format!("refit is not for {what}"))),
+            None => Ok(()),
+        }
     }
 
     fn fault(&self, error: &dyn std::fmt::Display) -> Error {

@@ -122,6 +122,11 @@ impl Job<'_> {
         Ok(Trained { learner, outcome })
     }
 
+    /// The hyperparameters of a run that ends after so many epochs, and until then is as the whole one.
+    pub fn ended_after(&self, epochs: u32) -> Result<TrainConfig, Failure> {
+        Ok(TrainConfig { epochs, ..self.scheduled(role_of(&self.model.name)?)? })
+    }
+
     /// The hyperparameters, with the length of the run for a schedule that needs it.
     fn scheduled(&self, role: Role) -> Result<TrainConfig, Failure> {
         let rows = match (learns_whole(&self.model.name), role == Role::Retriever && self.prepared.is_whole())

@@ -17,7 +17,7 @@ use std::time::Instant;
 use super::at_once::Bench;
 use crate::recipe::{self, Recipe, Target};
 use crate::streaming::{self, Raw, Rows, StreamJob};
-use crate::training::Job;
+use crate::training::{Job, use_of};
 use crate::twins::Twins;
 use crate::{Failure, Global, Verdict, measure, output, preparing};
 
@@ -172,11 +172,16 @@ fn run_recipe(options: &RunOptions, global: &Global) -> Result<Verdict, Failure>
             let dir = out.join("prepared");
             preparing::run(&options.data, &recipe.dataset()?, &dir, options.strict, global)?;
             let prepared = Prepared::open(&dir)?;
+            let again =
+                recipe.refit.then(|| with_valid(&recipe, (&options.data, out), options.strict, global));
+            let again = again.transpose()?;
             let all = if recipe.learns_at_once() {
                 let bench = Bench::open(&recipe, &options.data, &prepared, global)?;
                 each_seed(&recipe, seeds, out, &|recipe, _| bench.reach(recipe))?
             } else {
-                each_seed(&recipe, seeds, out, &|recipe, dir| reach(recipe, &prepared, dir, global))?
+                each_seed(&recipe, seeds, out, &|recipe, dir| {
+                    reach(recipe, (&prepared, again.as_ref()), dir, global)
+                })?
             };
             if options.twins {
                 twins = Some(train_twins((&recipe, &prepared), &all, (seeds, out), global)?);
@@ -217,6 +222,9 @@ fn check_twins(recipe: &Recipe) -> Result<(), Failure> {
     if dataset.tasks.len() < 2 {
         return Err("--twins: the recipe has one task; twins are for several".into());
     }
+    if recipe.refit {
+        return Err("--twins: not for recipes with refit = true".into());
+    }
     if recipe.training.mode == TrainMode::Stream {
         return Err("--twins: not for mode = \"stream\"".into());
     }
@@ -239,7 +247,7 @@ fn train_twins(
     for task in &prepared.tasks {
         let (twin, own, dir) =
             (recipe.twin(task), prepared.with_task(task)?, out.join(format!("twin-{task}")));
-        let single = each_seed(&twin, seeds, &dir, &|recipe, dir| reach(recipe, &own, dir, global))?;
+        let single = each_seed(&twin, seeds, &dir, &|recipe, dir| reach(recipe, (&own, None), dir, global))?;
         let tests = |all: &[Reached]| all.iter().map(|r| r.test.clone()).collect::<Vec<Metrics>>();
         twins.add(task, &tests(joint), &tests(&single));
     }
@@ -312,17 +320,54 @@ fn stream(recipe: &Recipe, raw: &Raw, dir: &Path, global: &Global) -> Result<Rea
     })
 }
 
-fn reach(recipe: &Recipe, prepared: &Prepared, dir: &Path, global: &Global) -> Result<Reached, Failure> {
+/// The recipe's data once more, with what validates among what trains.
+fn with_valid(
+    recipe: &Recipe,
+    (data, out): (&Path, &Path),
+    strict: bool,
+    global: &Global,
+) -> Result<Prepared, Failure> {
+    let dir = out.join("prepared-with-valid");
+    preparing::run(data, &recipe.dataset()?.without_valid(), &dir, strict, global)?;
+    Ok(Prepared::open(&dir)?)
+}
+
+/// Trains and tests; where the data is there `again` with what validates, the model is learned anew from that, for as many epochs as
+/// were best.
+fn reach(
+    recipe: &Recipe,
+    (prepared, again): (&Prepared, Option<&Prepared>),
+    dir: &Path,
+    global: &Global,
+) -> Result<Reached, Failure> {
     let (model, training) = (&recipe.model, &recipe.training);
+    let validates = prepared.part(Split::Valid, use_of(role_of(&model.name)?)).candidates > 0;
+    if again.is_some() && !validates {
+        return Err("refit: nothing validates, so that no number of epochs can be chosen".into());
+    }
     let job = Job { prepared, model, training, dir, resume: false, from: None };
-    let trained = job.run(global)?;
-    let measured = (prepared, &trained.learner);
-    let test = measure::part_into(dir, measured, Split::Test, &recipe.evaluate, global)?;
+    let chosen = job.run(global)?;
+    let (mut rows, mut seconds) = (chosen.outcome.rows, chosen.outcome.train_seconds);
+    let best = chosen.outcome.best;
+    let anew = dir.join("with-valid");
+    let (learner, from, dir) = match (again, &best) {
+        (Some(prepared), Some(best)) => {
+            drop(chosen.learner);
+            let whole = Job { prepared, dir: &anew, ..job };
+            let training = &whole.ended_after(best.epoch + 1)?;
+            let trained = Job { training, ..whole }.run(global)?;
+            rows += trained.outcome.rows;
+            seconds += trained.outcome.train_seconds;
+            (trained.learner, prepared, &*anew)
+        }
+        _ => (chosen.learner, prepared, dir),
+    };
+    let test = measure::part_into(dir, (from, &learner), Split::Test, &recipe.evaluate, global)?;
     Ok(Reached {
         test: test.metrics,
-        valid: trained.outcome.best.map(|b| b.metrics),
-        rows: trained.outcome.rows,
-        train_seconds: trained.outcome.train_seconds,
+        valid: best.map(|b| b.metrics),
+        rows,
+        train_seconds: seconds,
         sd: None,
         sparsity: None,
     })

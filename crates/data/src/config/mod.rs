@@ -22,6 +22,7 @@
 
 mod check;
 mod files;
+mod refit;
 mod task;
 
 use std::path::{Path, PathBuf};
@@ -107,7 +108,8 @@ pub enum SplitBy {
 pub struct SplitConfig {
     /// What decides; by default files where they are given, else time, ratio (table) or user (sequences).
     pub by: Option<SplitBy>,
-    /// Share of the rows (of the items, for `cold_items`) that validate, in [0, 1).
+    /// Share of the rows (of the items, for `cold_items`) that validate, in [0, 1). For `user` any share is the last positive but one,
+    /// and 0 is none.
     #[serde(default = "tenth")]
     pub valid: f64,
     /// Share of the rows (of the items, for `cold_items`) that test, in [0, 1).

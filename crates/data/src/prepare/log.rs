@@ -89,7 +89,7 @@ fn story(job: &Job<'_>, events: Events, report: &mut PrepareReport) -> Result<St
         SplitBy::Time | SplitBy::Files | SplitBy::ColdItems => {
             Cut::Time(TimeSplit::at_shares(events.time_ms.clone(), split.valid, split.test))
         }
-        SplitBy::User => Cut::LastOut,
+        SplitBy::User => Cut::LastOut { valid: split.valid > 0.0 },
         SplitBy::Ratio => Cut::Ratio(RatioSplit::new(split.valid, split.test, split.seed)),
     };
     if let Cut::Time(cut) = cut {

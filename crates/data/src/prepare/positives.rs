@@ -29,8 +29,10 @@ pub(super) struct Story {
 /// How a log is cut.
 pub(super) enum Cut {
     Time(TimeSplit),
-    /// Each user's last positive tests, the one before validates.
-    LastOut,
+    /// Each user's last positive tests, the one before may validate.
+    LastOut {
+        valid: bool,
+    },
     Ratio(RatioSplit),
 }
 
@@ -55,7 +57,7 @@ impl Story {
         };
         match cut {
             Cut::Time(split) => out.cut_time(&mut actions, split),
-            Cut::LastOut => out.cut_last(&mut actions),
+            Cut::LastOut { valid } => out.cut_last(&mut actions, *valid),
             Cut::Ratio(split) => out.cut_ratio(&mut actions, split),
         }
         out.actions = actions;
@@ -88,22 +90,24 @@ impl Story {
         request.map_or(actions.time_ms[place], |(r, all)| all.time_ms[r as usize])
     }
 
-    fn cut_last(&mut self, actions: &mut Actions) {
+    fn cut_last(&mut self, actions: &mut Actions, validates: bool) {
         let mut cuts = vec![TimeSplit { valid_ms: i64::MAX, test_ms: i64::MAX }; actions.users()];
         for user in 0..actions.users() as u32 {
             let span = actions.span(user);
             let positives: Vec<usize> = span.clone().filter(|&at| self.bits_of(at) & 1 == 1).collect();
             if let [_, .., valid, test] = positives[..] {
                 let test_ms = self.moment(actions, test);
-                cuts[user as usize] =
-                    TimeSplit { valid_ms: self.moment(actions, valid).min(test_ms), test_ms };
+                let valid_ms = if validates { self.moment(actions, valid).min(test_ms) } else { test_ms };
+                cuts[user as usize] = TimeSplit { valid_ms, test_ms };
             }
             let cut = cuts[user as usize];
             actions.split.extend(span.map(|at| cut.part(actions.time_ms[at]) as u8));
             // Among positives order decides, not time: equal times are common, and one is the last.
             positives.iter().for_each(|&at| actions.split[at] = Split::Train as u8);
             if let [_, .., valid, test] = positives[..] {
-                actions.split[valid] = Split::Valid as u8;
+                if validates {
+                    actions.split[valid] = Split::Valid as u8;
+                }
                 actions.split[test] = Split::Test as u8;
             }
         }

@@ -56,7 +56,7 @@ pub(super) fn prepare(job: &Job<'_>) -> Result<PrepareReport, Error> {
     let cold = (job.config.split_by() == SplitBy::ColdItems).then(|| cold(job, &library, &mut report));
     let rule = match (&cold, job.config.split_by()) {
         (Some(parts), _) => Rule::ByItem(parts),
-        (None, SplitBy::User) => Rule::LastOut,
+        (None, SplitBy::User) => Rule::LastOut { valid: job.config.split.valid > 0.0 },
         _ => Rule::ByFile { users_go_on: files.user, valid_last: files.valid_last },
     };
     let story = story(&lines, rule);
@@ -159,8 +159,8 @@ fn cold(job: &Job<'_>, library: &Library<'_>, report: &mut PrepareReport) -> Vec
 /// What decides the part of an action.
 #[derive(Clone, Copy)]
 enum Rule<'a> {
-    /// Each user's last item tests, the one before validates.
-    LastOut,
+    /// Each user's last item tests, the one before may validate.
+    LastOut { valid: bool },
     /// The item: its part by row. What a user took before their first item of a part is their history there.
     ByItem(&'a [Split]),
     /// The file. Where a user's lines go on from file to file, all items of a later file share one moment, because such
@@ -180,12 +180,14 @@ impl Rule<'_> {
                 (part, if line.earlier { NO_TARGET } else { part })
             }
             (_, Split::Train) if line.earlier => (Split::Train as u8, NO_TARGET),
-            (Self::LastOut, Split::Train) => by_place(at, count),
+            (Self::LastOut { valid }, Split::Train) => by_place(at, count, valid),
             (Self::ByFile { valid_last: true, .. }, Split::Train) if at > 0 && last => {
                 (Split::Valid as u8, Split::Valid as u8)
             }
             (_, Split::Train) => (Split::Train as u8, Split::Train as u8),
-            (Self::ByFile { users_go_on: true, .. } | Self::LastOut, later) => (later as u8, later as u8),
+            (Self::ByFile { users_go_on: true, .. } | Self::LastOut { .. }, later) => {
+                (later as u8, later as u8)
+            }
             (_, later) if last => (later as u8, later as u8),
             _ => (Split::Train as u8, NO_TARGET),
         }
@@ -228,11 +230,11 @@ fn story(lines: &[Vec<Line>], rule: Rule<'_>) -> Story {
 }
 
 /// Part and target of the item at `at` of `count`.
-fn by_place(at: usize, count: usize) -> (u8, u8) {
+fn by_place(at: usize, count: usize, valid: bool) -> (u8, u8) {
     let split = match count - at {
         _ if count < 3 => Split::Train,
         1 => Split::Test,
-        2 => Split::Valid,
+        2 if valid => Split::Valid,
         _ => Split::Train,
     };
     (split as u8, split as u8)

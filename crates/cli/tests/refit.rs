@@ -1,0 +1,80 @@
+//! Recipes with `refit = true`: what validates chooses the epochs, and is learned afterwards.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::fmt::Write;
+use support::data::put;
+use support::{json, refused};
+
+const RECIPE: &str = r#"
+[dataset]
+kind = "sequences"
+[dataset.sequences]
+train = ["takings.txt"]
+[split]
+by = "user"
+[examples]
+whole = true
+[model]
+name = "two_tower"
+[training]
+epochs = 4
+patience = 100
+monitor = "ndcg@10"
+batch_size = 32
+negatives = 16
+schedule = { kind = "cosine" }
+rows = { optimizer = "adam", learning_rate = 0.02 }
+[evaluate]
+k = [5]
+[target]
+at_least = { "recall@5" = 0.0 }
+"#;
+
+/// 40 users who take 8 of the 20 items of their half.
+fn folder() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let mut takings = String::new();
+    for user in 0..40usize {
+        let items: Vec<String> =
+            (0..8).map(|n| format!("i{}", (user * 3 + n * 7) % 20 * 2 + user % 2)).collect();
+        writeln!(takings, "u{user} {}", items.join(" ")).unwrap();
+    }
+    put(dir.path(), "takings.txt", takings);
+    dir
+}
+
+#[test]
+fn the_tested_model_is_the_one_that_learned_all_but_the_test() {
+    let dir = folder();
+    let run = |name: &str, recipe: String| {
+        put(dir.path(), name, recipe);
+        json(dir.path(), &format!("--threads 1 recipe run {name} --data . --out {name}.out"))
+    };
+    let chosen = run("plain.toml", RECIPE.into());
+    let again = run("again.toml", format!("refit = true{RECIPE}"));
+    // With nothing that validates the last epoch is kept: the best one has to be the last.
+    let all = run("all.toml", RECIPE.replace("by = \"user\"", "by = \"user\"\nvalid = 0.0"));
+    let best = std::fs::read_to_string(dir.path().join("plain.toml.out/model/run.json")).unwrap();
+    let best: serde_json::Value = serde_json::from_str(&best).unwrap();
+    assert_eq!(best["best"]["epoch"], 3, "{best}");
+    assert_eq!(again["valid"], chosen["valid"]);
+    assert_eq!(again["metrics"], all["metrics"]);
+    assert_ne!(again["metrics"], chosen["metrics"]);
+    assert!(all["valid"].is_null());
+}
+
+#[test]
+fn what_has_no_epochs_to_choose_is_refused() {
+    let dir = folder();
+    let refuse = |recipe: String, parts: &[&str]| {
+        put(dir.path(), "again.toml", format!("refit = true{recipe}"));
+        refused(dir.path(), "recipe run again.toml --data .", parts);
+    };
+    let training = |line: &str| RECIPE.replace("[training]", &format!("[training]\n{line}"));
+    refuse(training("reduce_on_plateau = 0.1"), &["again.toml", "refit", "reduce_on_plateau"]);
+    refuse(training("evaluate_every = 3"), &["again.toml", "refit", "evaluate_every"]);
+    refuse(RECIPE.replace("two_tower", "item_cf"), &["again.toml", "refit", "learn at once"]);
+    refuse(RECIPE.replace("by = \"user\"", "by = \"user\"\nvalid = 0.0"), &["refit", "nothing validates"]);
+}
