@@ -115,6 +115,32 @@ fn removed_items_never_come_back_and_the_rest_is_still_found() {
 }
 
 #[test]
+fn what_is_put_is_found_by_its_own_vector_whatever_comes_and_goes_afterwards() {
+    let (items, vectors, _) = world(9000, 0);
+    // So few links that many nodes would be led to by none that a search comes by.
+    let config = HnswConfig { m: 5, ef_construction: 32, ef_search: 20, ..HnswConfig::default() };
+    let vector = |row: usize| &vectors[row * DIM..][..DIM];
+    let graph = Hnsw::build(Metric::Cosine, config, DIM, &items[..6000], &vectors[..6000 * DIM]).unwrap();
+    let lost = |rows: std::ops::Range<usize>| {
+        let found = |row: usize| {
+            let hits = graph.search(vector(row), 10, &|_| true).unwrap();
+            hits.iter().any(|hit| hit.item == items[row])
+        };
+        rows.filter(|&row| !found(row)).count()
+    };
+    let built = lost(0..6000);
+    let mut at_once = 0;
+    for row in 6000..9000 {
+        graph.upsert(items[row], vector(row)).unwrap();
+        at_once += lost(row..row + 1);
+        assert!(graph.remove(items[row - 6000]));
+    }
+    let later = lost(3000..9000);
+    // Where nobody looks for what was put: 70, 11 and 143.
+    assert!(built <= 3 && at_once <= 3 && later <= 50, "{built}, {at_once}, {later}");
+}
+
+#[test]
 fn an_index_can_be_emptied_and_filled_again() {
     let (items, vectors, _) = world(300, 0);
     let config = HnswConfig { m: 8, ef_construction: 64, ef_search: 32, seed: 3, ..HnswConfig::default() };

@@ -5,9 +5,10 @@ use super::HnswConfig;
 use super::arena::Arena;
 use super::beam::{Pool, Scratch};
 use super::lift::Lift;
-use super::walk::{Lifted, Near, Route, descend, walk};
+use super::walk::{Lifted, Living, Near, Route, descend, walk};
 use crate::hit::{id_of, rank, score_of};
 use rayon::prelude::*;
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// New nodes that look for neighbours together at most.
@@ -15,6 +16,15 @@ const BATCH: usize = 256;
 
 /// A batch is at most one in this many of the nodes there are: what is not linked yet cannot be walked through.
 const BATCH_SHARE: usize = 32;
+
+/// A node that loses a link and has at most so many left is looked for: what few links lead to, few searches find.
+const FEW: u32 = 8;
+
+/// Of a search that missed its node, so many of the best found may lead to it.
+const ENDS: usize = 8;
+
+/// How often links are mended that mending cut.
+const ROUNDS: usize = 8;
 
 /// How many new nodes may be linked together in a graph of so many.
 pub(super) fn batch_len(nodes: usize) -> usize {
@@ -41,8 +51,8 @@ struct Back {
 
 impl Linker<'_> {
     /// Links new nodes, which readers do not know of yet (Malkov and Yashunin 2018, algorithm 1). `but` are nodes
-    /// that are about to go: nothing is linked to them.
-    pub(super) fn link(&self, nodes: &[u32], but: &[u32]) {
+    /// that are about to go: nothing is linked to them. The answer is who lost links to the new ones.
+    pub(super) fn link(&self, nodes: &[u32], but: &[u32]) -> Vec<u32> {
         let entry = self.arena.entry();
         let plan = |at: usize| {
             let mut scratch = self.pool.take();
@@ -70,14 +80,15 @@ impl Linker<'_> {
             1 => groups.into_iter().map(|group| self.link_back(group)).collect(),
             _ => groups.into_par_iter().map(|group| self.link_back(group)).collect(),
         };
-        self.adopt(dropped.into_iter().flatten().chain(nodes.iter().copied()).collect());
-        self.lead_to(nodes);
+        let dropped: Vec<u32> = dropped.into_iter().flatten().collect();
+        self.adopt(dropped.iter().chain(nodes).copied().collect());
         for &node in nodes {
             let top = self.arena.entry().map(|entry| self.arena.level(entry));
             if top.is_none_or(|top| self.arena.level(node) > top) {
                 self.arena.set_entry(Some(node));
             }
         }
+        dropped
     }
 
     /// Links of the last of these new nodes by level, of which the others may be some.
@@ -199,9 +210,9 @@ impl Linker<'_> {
         }
     }
 
-    /// Sees to it that a search by their own vectors finds these new nodes: where one ends elsewhere, the best node it
-    /// found gets a link to the new one.
-    fn lead_to(&self, nodes: &[u32]) {
+    /// Sees to it that a search by their own vectors finds these living nodes: where one ends elsewhere, one of the best nodes it
+    /// found, with room if there is such a one, gets a link to the one looked for. Who lost a link by that is looked for in turn.
+    pub(super) fn lead_to(&self, nodes: &[u32]) {
         let Some(entry) = self.arena.entry() else { return };
         let ends = |&node: &u32| {
             let mut scratch = self.pool.take();
@@ -209,53 +220,75 @@ impl Linker<'_> {
             self.pool.give_back(scratch);
             end.map(|end| (end, node))
         };
-        let lost: Vec<(u32, u32)> = match nodes {
-            [node] => ends(node).into_iter().collect(),
-            _ => nodes.par_iter().filter_map(ends).collect(),
-        };
-        for (from, node) in lost {
-            self.force(&[from], node);
+        let mut nodes = Cow::Borrowed(nodes);
+        for _ in 0..ROUNDS {
+            let lost: Vec<(Vec<u32>, u32)> = match *nodes {
+                [ref node] => ends(node).into_iter().collect(),
+                _ => nodes.par_iter().filter_map(ends).collect(),
+            };
+            let mut again: Vec<u32> =
+                lost.iter().filter_map(|(ends, node)| self.force(ends, *node)).collect();
+            again.retain(|&node| self.arena.is_alive(node));
+            again.extend(lost.iter().map(|(_, node)| node));
+            again.sort_unstable();
+            again.dedup();
+            if again.is_empty() {
+                return;
+            }
+            nodes = Cow::Owned(again);
         }
     }
 
-    /// Where a search by the node's own vector ends when it does not find the node.
-    fn end_of_search(&self, entry: u32, node: u32, scratch: &mut Scratch) -> Option<u32> {
+    /// Looks for those among these nodes that lost links and have few left.
+    pub(super) fn look_for(&self, mut lost_links: Vec<u32>) {
+        let few =
+            |&node: &u32| self.arena.is_alive(node) && self.incoming[node as usize].load(Relaxed) <= FEW;
+        lost_links.retain(few);
+        lost_links.sort_unstable();
+        lost_links.dedup();
+        self.lead_to(&lost_links);
+    }
+
+    /// Where a search by the node's own vector ends when it does not find the node: the best that it found.
+    fn end_of_search(&self, entry: u32, node: u32, scratch: &mut Scratch) -> Option<Vec<u32>> {
         let Self { arena, config, .. } = *self;
         let rows = arena.walked();
         let mut vector = vec![0.0; arena.dim];
         arena.rows.read(node, &mut vector);
         let query = rows.query(&vector);
-        let mut scorer = Near { rows, query: &query };
+        let mut scorer = Living(Near { rows, query: &query });
         let start = descend(arena, &mut scorer, entry, 0, scratch);
         let route = Route { start: &start, level: 0, ef: config.ef_search, budget: usize::MAX };
-        walk(arena, &mut scorer, route, |near| near == node || arena.is_alive(near), scratch);
+        walk(arena, &mut scorer, route, |near| arena.is_alive(near), scratch);
         let found = || scratch.beam.found();
-        let (_, best) = found().next()?;
         // Who is crowded out by as many that are as good is where it belongs.
         let crowded = || {
             let own = rows.score(&query, node);
             found().count() >= config.ef_search && found().all(|(score, _)| score >= own)
         };
         let lost = found().all(|(_, near)| near != node) && !crowded();
-        lost.then_some(best)
+        let ends: Vec<u32> = found().map(|(_, near)| near).take(ENDS).collect();
+        (lost && !ends.is_empty()).then_some(ends)
     }
 
-    /// Has a link lead from one of these nodes to `node`, in place of one to where others lead as well if none has room.
-    fn force(&self, near: &[u32], node: u32) {
+    /// Has a link lead from one of these nodes to `node`, in place of one to where others lead as well if none has room; the
+    /// answer is where that one led.
+    fn force(&self, near: &[u32], node: u32) -> Option<u32> {
         if near.iter().any(|&from| self.arena.try_link(from, 0, node)) {
-            return self.count(&[node], 1);
+            self.count(&[node], 1);
+            return None;
         }
         let spare = near.iter().find_map(|&from| {
             let spare = |&to: &u32| self.incoming[to as usize].load(Relaxed) > 1;
             Some((from, self.arena.links(from, 0).collect::<Vec<_>>().into_iter().rfind(spare)?))
         });
-        if let Some((from, spare)) = spare {
-            let links: Vec<u32> =
-                self.arena.links(from, 0).map(|to| if to == spare { node } else { to }).collect();
-            self.arena.set_links(from, 0, &links);
-            self.count(&[node], 1);
-            self.count(&[spare], u32::MAX);
-        }
+        let (from, spare) = spare?;
+        let links: Vec<u32> =
+            self.arena.links(from, 0).map(|to| if to == spare { node } else { to }).collect();
+        self.arena.set_links(from, 0, &links);
+        self.count(&[node], 1);
+        self.count(&[spare], u32::MAX);
+        Some(spare)
     }
 
     /// After a node died: those it is linked with both ways get each other instead. Its own links stay, since
@@ -282,6 +315,7 @@ impl Linker<'_> {
             }
         }
         lonely.retain(|&near| self.arena.is_alive(near));
-        self.adopt(lonely);
+        self.adopt(lonely.clone());
+        self.look_for(lonely);
     }
 }

@@ -164,6 +164,13 @@ impl Hnsw {
             self.put(&mut writer, &portion)?;
             rest = after;
         }
+        // Not before: what comes later cuts links.
+        let arena = self.arena();
+        let new: Vec<u32> = {
+            let nodes = arena.nodes();
+            wanted.iter().filter_map(|&at| nodes.get(&items[at]).copied()).collect()
+        };
+        self.linker(&arena, &writer).lead_to(&new);
         Ok(())
     }
 
@@ -197,8 +204,9 @@ impl Hnsw {
         Linker { config: &self.config, arena, lift, incoming, pool: &self.pool }
     }
 
-    /// Adds nodes for items, each named once, links them, and lets go of the nodes that these items had.
-    fn put(&self, writer: &mut Writer, portion: &[(ItemRow, &[f32])]) -> Result<()> {
+    /// Adds nodes for items, each named once, links them, and lets go of the nodes that these items had. The answer is who lost
+    /// links to the new ones.
+    fn put(&self, writer: &mut Writer, portion: &[(ItemRow, &[f32])]) -> Result<Vec<u32>> {
         let level = |item: ItemRow| level_of(self.config.seed, item, self.config.m);
         let levels = portion.iter().map(|&(item, _)| usize::from(level(item))).sum();
         let arena = self.with_room(writer, portion.len(), levels)?;
@@ -210,7 +218,7 @@ impl Hnsw {
             portion.iter().map(|&(item, vector)| arena.add(item, level(item), vector)).collect();
         writer.lift.note(&arena);
         writer.incoming.resize_with(arena.len(), AtomicU32::default);
-        self.linker(&arena, writer).link(&new, &olds);
+        let dropped = self.linker(&arena, writer).link(&new, &olds);
         self.replaced.fetch_add(1, AcqRel);
         for (&(item, _), &node) in portion.iter().zip(&new) {
             arena.set_alive(node, true);
@@ -221,7 +229,7 @@ impl Hnsw {
         }
         self.replaced.fetch_add(1, AcqRel);
         olds.iter().for_each(|&old| self.detach(&arena, writer, old));
-        Ok(())
+        Ok(dropped)
     }
 
     /// Lets go of a dead node's links and of its role as entry.
@@ -338,7 +346,14 @@ impl Index for Hnsw {
 impl IndexMut for Hnsw {
     fn upsert(&self, item: ItemRow, vector: &[f32]) -> Result<()> {
         let vector = self.metric().prepare(&format!("the vector of item {item}"), vector, self.dim())?;
-        self.put(&mut self.writer(), &[(item, &vector)])
+        let mut writer = self.writer();
+        let dropped = self.put(&mut writer, &[(item, &vector)])?;
+        let arena = self.arena();
+        let node = arena.nodes().get(&item).copied();
+        let linker = self.linker(&arena, &writer);
+        linker.lead_to(node.as_slice());
+        linker.look_for(dropped);
+        Ok(())
     }
 
     fn remove(&self, item: ItemRow) -> bool {

@@ -61,6 +61,22 @@ impl Scorer for DotScorer<'_> {
     }
 }
 
+/// Scores by inner product that leave dead nodes to the last: where a walk comes by living ones alone, it comes as well once the dead
+/// are no longer there.
+pub(super) struct Living<'a>(pub(super) Near<'a>);
+
+impl Scorer for Living<'_> {
+    #[inline(always)]
+    fn score(&mut self, candidates: Candidates<'_>, scores: &mut [f32]) {
+        self.0.score(candidates, scores);
+        for (score, &node) in scores.iter_mut().zip(candidates.nodes) {
+            if !candidates.arena.is_alive(node) {
+                *score = f32::MIN;
+            }
+        }
+    }
+}
+
 /// Scores by inner product with the rows that walks compare.
 pub(super) struct Near<'a> {
     pub(super) rows: &'a Rows,
