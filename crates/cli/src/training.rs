@@ -76,6 +76,10 @@ impl Job<'_> {
         if learner.learns_graph() {
             learner.set_graph(&self.prepared.assembler, &self.prepared.interactions(Split::Train)?)?;
         }
+        if learner.learns_ages() {
+            let newest = self.prepared.interactions(Split::Train)?.time_ms.into_iter().max();
+            learner.set_newest(newest.unwrap_or(0));
+        }
         learner.set_negatives_kept(self.prepared.negatives_kept());
         // Not before: a run that cannot begin leaves nothing behind.
         std::fs::create_dir_all(self.dir).map_err(|e| format!("{}: {e}", self.dir.display()))?;

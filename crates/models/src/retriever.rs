@@ -36,6 +36,10 @@ pub trait Retriever: Send + Sync {
     fn next_items(&self) -> Option<&dyn NextItems> {
         None
     }
+    /// Whether it learns how old examples are ([`Inputs::ages`]).
+    fn ages(&self) -> bool {
+        false
+    }
     /// How it learns from the graph of who acted on what; a model that does is trained on nothing else.
     fn graph(&self) -> Option<&dyn LearnsGraph> {
         None

@@ -14,6 +14,9 @@ use std::sync::Arc;
 /// Candidates per request from which it pays to meet the request's columns of a weight once per request.
 const SPLIT_FROM: usize = 4;
 
+/// Milliseconds.
+const DAY_MS: f32 = 86_400_000.0;
+
 /// One encoded field of a batch.
 #[derive(Debug, Clone)]
 pub enum FieldInput {
@@ -36,6 +39,7 @@ pub struct Inputs {
     requests: usize,
     candidates: usize,
     candidate_request: Arc<Vec<u32>>,
+    ages: Vec<f32>,
     one_each: bool,
     fields: Vec<FieldInput>,
     /// Distinct keys by space, and the place of each field's space among them.
@@ -74,6 +78,7 @@ impl Inputs {
             requests: batch.requests,
             candidates: candidate_request.len(),
             candidate_request: Arc::new(candidate_request),
+            ages: Vec::new(),
             one_each,
             fields: inputs,
             spaces,
@@ -95,6 +100,18 @@ impl Inputs {
     /// `[N]`: the request of each candidate.
     pub fn candidate_request(&self) -> &Arc<Vec<u32>> {
         &self.candidate_request
+    }
+
+    /// The same with the times of its requests, told from the newest that training knows of.
+    #[must_use]
+    pub fn aged(self, newest_ms: i64, request_time_ms: &[i64]) -> Self {
+        let days = |&time: &i64| newest_ms.saturating_sub(time).max(0) as f32 / DAY_MS;
+        Self { ages: request_time_ms.iter().map(days).collect(), ..self }
+    }
+
+    /// `[R]` days by which each request of training is older than the newest; empty where all is of now, as in inference.
+    pub fn ages(&self) -> &[f32] {
+        &self.ages
     }
 
     /// Whether candidate n is the only one of request n, for all n.

@@ -59,6 +59,7 @@ impl Assembler {
         let group = x.candidate_request.iter().map(|&r| x.request_user[r as usize]).collect();
         Ok(Batch {
             requests: x.requests(),
+            request_time_ms: x.request_time_ms.clone(),
             candidate_request: x.candidate_request.clone(),
             columns,
             labels: x.labels.clone(),

@@ -178,6 +178,8 @@ impl Columns {
 pub struct Batch {
     /// R.
     pub requests: usize,
+    /// `[R]` epoch milliseconds, or empty where it is not known when requests were made.
+    pub request_time_ms: Vec<i64>,
     /// `[N]`: the request of each candidate.
     pub candidate_request: Vec<u32>,
     /// One column per field of the encoder: R rows for request fields, N for candidate fields.

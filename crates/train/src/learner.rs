@@ -81,6 +81,8 @@ pub struct Learner {
     pub(crate) graph: Option<WholeGraph>,
     /// Share of the training negatives that were kept, where they were sampled.
     pub(crate) negatives_kept: Option<f64>,
+    /// When the newest example was made, for models that learn how old examples are.
+    pub(crate) newest_ms: Option<i64>,
 }
 
 pub(crate) struct OwnedSetting {
@@ -246,6 +248,7 @@ impl Learner {
             tables,
             rate: 1.0,
             steps: 0,
+            newest_ms: None,
             average: None,
             frequency: setting.training.frequency.map(Frequency::new).transpose()?,
             graph: None,
@@ -461,6 +464,17 @@ impl Learner {
     /// [`Self::calibrated`] takes it into account.
     pub fn set_negatives_kept(&mut self, kept: Option<f64>) {
         self.negatives_kept = kept;
+    }
+
+    /// Whether the model learns how old examples are: training from files then says when the newest was made. In a stream each
+    /// example is the newest, and its age 0.
+    pub fn learns_ages(&self) -> bool {
+        matches!(&self.model, Model::Retriever(model) if model.ages())
+    }
+
+    /// Says when the newest of the examples to come was made, epoch milliseconds.
+    pub fn set_newest(&mut self, newest_ms: i64) {
+        self.newest_ms = Some(newest_ms);
     }
 
     /// Logits as they are on all rows: ln w is added to those of a model that learned from a share w of the negatives.

@@ -179,6 +179,10 @@ impl Learner {
             }
             Ok(())
         })?;
+        let x = match self.newest_ms {
+            Some(newest_ms) => x.aged(newest_ms, &batch.request_time_ms),
+            None => x,
+        };
         let loss = self.loss((&pass, &x), (batch, planned), (part, logits))?;
         let layers = pass.take_losses();
         let loss = match (part, &layers) {

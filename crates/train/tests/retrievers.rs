@@ -352,3 +352,78 @@ fn hard_negatives_fall_behind_for_their_users_alone() {
     let (without, with) = (gap(0), gap(2));
     assert!(with > 2.0 * without && with > 0.2, "{without} without, {with} with");
 }
+
+/// Requests without a history over two days: the first half of the items is wanted on the first day, the other on the second.
+fn two_days(assembler: &Assembler) -> Vec<Batch> {
+    let one = |b: u32| {
+        let mut x = Examples { tasks: 1, ..Examples::default() };
+        for r in 0..32u32 {
+            let (draw, day) = (b * 32 + r, r % 2);
+            x.request_user.push(draw / 2 % USERS);
+            x.request_time_ms.push(i64::from(day) * 86_400_000);
+            x.history.push([]);
+            x.candidate_item.push(day * 8 + (draw.wrapping_mul(2_654_435_761) >> 16) % 8);
+            x.candidate_request.push(r);
+        }
+        x.candidate_item.extend((0..8).map(|k| (k * 5 + b) % ITEMS));
+        x.candidate_request.resize(x.candidate_item.len(), 31);
+        x.labels = (0..x.candidate_item.len()).map(|n| f32::from(n < 32)).collect();
+        assembler.batch(&x).unwrap()
+    };
+    (0..150).map(one).collect()
+}
+
+#[test]
+fn what_was_wanted_lately_is_served_where_the_age_of_examples_is_learned() {
+    let assembler = assembler();
+    // Among the first items and among the last, how much more one is wanted than another is not asked for here.
+    let late_over_early = |options: &str| {
+        let text = format!("hidden = [16]\nembedding = 8\n{options}");
+        let model = ModelConfig { name: "youtube_dnn".into(), fields: None, options: text.parse().unwrap() };
+        let training: TrainConfig = toml::from_str(
+            "batch_size = 32\nlog_q_weight = 0.0\n[rows]\noptimizer = \"adam\"\nlearning_rate = 0.02\n[dense]\noptimizer = \"adam\"\nlearning_rate = 0.01\n",
+        )
+        .unwrap();
+        let even = || Sampler::new(&[1.0; ITEMS as usize]);
+        let sampling = Arc::new(Sampling { positives: even(), negatives: even(), hard: None });
+        let tasks = ["like".to_owned()];
+        let setting = Setting {
+            encoder: assembler.encoder(),
+            tasks: &tasks,
+            model: &model,
+            training: &training,
+            sampling: Some(sampling),
+        };
+        let mut learner = Learner::new(&setting).unwrap();
+        if learner.learns_ages() {
+            learner.set_newest(86_400_000);
+        }
+        two_days(&assembler).iter().for_each(|batch| {
+            learner.step(batch).unwrap();
+        });
+        let mut x = Examples { tasks: 1, ..Examples::default() };
+        for u in 0..USERS {
+            x.request_user.push(u);
+            // Long ago: in inference that is not looked at.
+            x.request_time_ms.push(-86_400_000_000);
+            x.history.push([]);
+        }
+        x.candidate_item = (0..ITEMS).collect();
+        x.candidate_request = vec![USERS - 1; ITEMS as usize];
+        x.labels = vec![0.0; ITEMS as usize];
+        let batch = assembler.batch(&x).unwrap();
+        let (users, items) = (learner.users(&batch).unwrap(), learner.items(&batch).unwrap());
+        let width = items.len() / ITEMS as usize;
+        let score = |u: usize, i: usize| {
+            let (u, i) = (&users[u * width..][..width], &items[i * width..][..width]);
+            u.iter().zip(i).map(|(a, b)| a * b).sum::<f32>()
+        };
+        let sum = |from: usize| {
+            (0..USERS as usize).map(|u| (from..from + 8).map(|i| score(u, i)).sum::<f32>()).sum::<f32>()
+        };
+        (sum(8) - sum(0)) / (8 * USERS) as f32
+    };
+    let (without, with) = (late_over_early(""), late_over_early("example_age = true"));
+    // A logit of 2 is more than seven times as likely.
+    assert!(without.abs() < 0.5 && with > 2.0, "{without} without, {with} with");
+}

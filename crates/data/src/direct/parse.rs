@@ -265,6 +265,7 @@ impl<'a> Builder<'a> {
         };
         let batch = Batch {
             requests: n,
+            request_time_ms: Vec::new(),
             candidate_request: (0..n as u32).collect(),
             columns: self.columns.into_iter().map(column).collect(),
             labels: self.labels,
