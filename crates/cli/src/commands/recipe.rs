@@ -1,6 +1,7 @@
 //! `millstream recipe list|run`.
 
 use clap::{Args, Subcommand};
+use millstream_data::config::DatasetConfig;
 use millstream_data::{Prepared, Split};
 use millstream_models::ModelConfig;
 use millstream_models::content::CONTENT;
@@ -35,6 +36,8 @@ const RUN_EXAMPLES: &str = "\
 Examples:
   millstream recipe run frappe_deepfm --data ROOT        ROOT holds a folder per dataset
   millstream recipe run my/own.toml --data . --json      a recipe of one's own
+  millstream recipe run ml_1m_gsasrec --data ROOT --out run             checkpoints are kept, and
+  millstream recipe run ml_1m_gsasrec --data ROOT --out run --resume    after a kill it goes on
   millstream recipe run frappe_deepfm --data ROOT --seeds 3   mean and deviation of three seeds
   millstream recipe run census_mmoe --data ROOT --twins       each task beside a model of its own
 
@@ -62,6 +65,9 @@ pub struct RunOptions {
     /// Where prepared data and checkpoints go; a temporary folder by default.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Go on from what a run that was broken off left in --out; the result is that of an unbroken run.
+    #[arg(long, requires = "out")]
+    resume: bool,
     /// Refuse bad feature values with file and line.
     #[arg(long)]
     strict: bool,
@@ -161,30 +167,37 @@ fn run_recipe(options: &RunOptions, global: &Global) -> Result<Verdict, Failure>
         TrainMode::Stream => Some(Raw::of(&recipe.dataset()?, &options.data, options.strict)?),
         TrainMode::Epochs => None,
     };
-    std::fs::create_dir_all(out).map_err(|e| format!("{}: {e}", out.display()))?;
     if options.twins {
         check_twins(&recipe)?;
     }
+    if options.resume && recipe.learns_at_once() {
+        let name = &recipe.model.name;
+        return Err(format!("--resume: `{name}` learns at once; there is nothing to go on from").into());
+    }
+    std::fs::create_dir_all(out).map_err(|e| format!("{}: {e}", out.display()))?;
     let (seeds, mut twins) = (options.seeds, None);
+    let resume = options.resume;
     let all = match raw {
-        Some(raw) => each_seed(&recipe, seeds, out, &|recipe, dir| stream(recipe, &raw, dir, global))?,
+        Some(raw) => {
+            each_seed(&recipe, seeds, out, &|recipe, dir| stream(recipe, &raw, (dir, resume), global))?
+        }
         None => {
-            let dir = out.join("prepared");
-            preparing::run(&options.data, &recipe.dataset()?, &dir, options.strict, global)?;
-            let prepared = Prepared::open(&dir)?;
-            let again =
-                recipe.refit.then(|| with_valid(&recipe, (&options.data, out), options.strict, global));
+            let data =
+                |config: &DatasetConfig, folder: &str| prepared(config, &out.join(folder), options, global);
+            let dataset = recipe.dataset()?;
+            let prepared = data(&dataset, "prepared")?;
+            let again = recipe.refit.then(|| data(&dataset.without_valid(), "prepared-with-valid"));
             let again = again.transpose()?;
             let all = if recipe.learns_at_once() {
                 let bench = Bench::open(&recipe, &options.data, &prepared, global)?;
                 each_seed(&recipe, seeds, out, &|recipe, _| bench.reach(recipe))?
             } else {
                 each_seed(&recipe, seeds, out, &|recipe, dir| {
-                    reach(recipe, (&prepared, again.as_ref()), dir, global)
+                    reach(recipe, (&prepared, again.as_ref()), (dir, resume), global)
                 })?
             };
             if options.twins {
-                twins = Some(train_twins((&recipe, &prepared), &all, (seeds, out), global)?);
+                twins = Some(train_twins((&recipe, &prepared), &all, (seeds, out, resume), global)?);
             }
             all
         }
@@ -240,14 +253,15 @@ fn check_twins(recipe: &Recipe) -> Result<(), Failure> {
 fn train_twins(
     (recipe, prepared): (&Recipe, &Prepared),
     joint: &[Reached],
-    (seeds, out): (u64, &Path),
+    (seeds, out, resume): (u64, &Path, bool),
     global: &Global,
 ) -> Result<Twins, Failure> {
     let mut twins = Twins::default();
     for task in &prepared.tasks {
         let (twin, own, dir) =
             (recipe.twin(task), prepared.with_task(task)?, out.join(format!("twin-{task}")));
-        let single = each_seed(&twin, seeds, &dir, &|recipe, dir| reach(recipe, (&own, None), dir, global))?;
+        let reach = |recipe: &Recipe, dir: &Path| reach(recipe, (&own, None), (dir, resume), global);
+        let single = each_seed(&twin, seeds, &dir, &reach)?;
         let tests = |all: &[Reached]| all.iter().map(|r| r.test.clone()).collect::<Vec<Metrics>>();
         twins.add(task, &tests(joint), &tests(&single));
     }
@@ -298,13 +312,18 @@ fn averaged(mut all: Vec<Reached>) -> Reached {
 }
 
 /// Progressive validation straight from the files.
-fn stream(recipe: &Recipe, raw: &Raw, dir: &Path, global: &Global) -> Result<Reached, Failure> {
+fn stream(
+    recipe: &Recipe,
+    raw: &Raw,
+    (dir, resume): (&Path, bool),
+    global: &Global,
+) -> Result<Reached, Failure> {
     let job = StreamJob {
         rows: Rows::Raw(raw.clone()),
         model: &recipe.model,
         training: &recipe.training,
         dir,
-        resume: false,
+        resume,
         from: None,
         checkpoint_every: None,
         report_every: None,
@@ -320,16 +339,22 @@ fn stream(recipe: &Recipe, raw: &Raw, dir: &Path, global: &Global) -> Result<Rea
     })
 }
 
-/// The recipe's data once more, with what validates among what trains.
-fn with_valid(
-    recipe: &Recipe,
-    (data, out): (&Path, &Path),
-    strict: bool,
+/// The data as `config` says; what a run that was broken off has prepared so is taken as it is.
+fn prepared(
+    config: &DatasetConfig,
+    dir: &Path,
+    options: &RunOptions,
     global: &Global,
 ) -> Result<Prepared, Failure> {
-    let dir = out.join("prepared-with-valid");
-    preparing::run(data, &recipe.dataset()?.without_valid(), &dir, strict, global)?;
-    Ok(Prepared::open(&dir)?)
+    if options.resume && dir.exists() {
+        // Broken off while it was written, it does not open, and is written again.
+        let left = Prepared::open(dir).ok();
+        if let Some(left) = left.filter(|l| l.fingerprint() == format!("{:016x}", config.fingerprint())) {
+            return Ok(left);
+        }
+    }
+    preparing::run(&options.data, config, dir, options.strict, global)?;
+    Ok(Prepared::open(dir)?)
 }
 
 /// Trains and tests; where the data is there `again` with what validates, the model is learned anew from that, for as many epochs as
@@ -337,7 +362,7 @@ fn with_valid(
 fn reach(
     recipe: &Recipe,
     (prepared, again): (&Prepared, Option<&Prepared>),
-    dir: &Path,
+    (dir, resume): (&Path, bool),
     global: &Global,
 ) -> Result<Reached, Failure> {
     let (model, training) = (&recipe.model, &recipe.training);
@@ -345,7 +370,7 @@ fn reach(
     if again.is_some() && !validates {
         return Err("refit: nothing validates, so that no number of epochs can be chosen".into());
     }
-    let job = Job { prepared, model, training, dir, resume: false, from: None };
+    let job = Job { prepared, model, training, dir, resume, from: None };
     let chosen = job.run(global)?;
     let (mut rows, mut seconds) = (chosen.outcome.rows, chosen.outcome.train_seconds);
     let best = chosen.outcome.best;

@@ -1,4 +1,4 @@
-//! Recipes with `refit = true`: what validates chooses the epochs, and is learned afterwards.
+//! Runs of recipes: what validates chooses the epochs and may be learned afterwards (`refit`), and what was broken off goes on (`--resume`).
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -77,4 +77,28 @@ fn what_has_no_epochs_to_choose_is_refused() {
     refuse(training("evaluate_every = 3"), &["again.toml", "refit", "evaluate_every"]);
     refuse(RECIPE.replace("two_tower", "item_cf"), &["again.toml", "refit", "learn at once"]);
     refuse(RECIPE.replace("by = \"user\"", "by = \"user\"\nvalid = 0.0"), &["refit", "nothing validates"]);
+}
+
+#[test]
+fn a_run_that_was_broken_off_goes_on_to_the_end_of_an_unbroken_one() {
+    let dir = folder();
+    let recipe = |epochs: u32| {
+        let text = RECIPE.replace("epochs = 4", &format!("epochs = {epochs}"));
+        put(dir.path(), "r.toml", text.replace("schedule = { kind = \"cosine\" }\n", ""));
+    };
+    let run = |rest: &str| json(dir.path(), &format!("--threads 1 recipe run r.toml --data . {rest}"));
+    recipe(4);
+    let unbroken = run("--out unbroken");
+    // What a run leaves that came to two epochs of four.
+    recipe(2);
+    let broken = run("--out broken");
+    recipe(4);
+    std::fs::remove_file(dir.path().join("takings.txt")).unwrap();
+    let resumed = run("--out broken --resume");
+    assert_eq!(resumed["metrics"], unbroken["metrics"]);
+    assert_ne!(broken["metrics"], unbroken["metrics"]);
+    assert_eq!(resumed["valid"], unbroken["valid"]);
+    put(dir.path(), "r.toml", RECIPE.replace("two_tower", "item_cf"));
+    let words = "recipe run r.toml --data . --out broken --resume";
+    refused(dir.path(), words, &["--resume", "item_cf", "learns at once"]);
 }
