@@ -54,7 +54,7 @@ impl Csr {
     pub(crate) fn times(&self, dense: &[f32], by: usize) -> Vec<f32> {
         let mut out = vec![0.0f32; self.rows() * by];
         out.par_chunks_exact_mut(by).enumerate().with_min_len(64).for_each(|(row, out)| {
-            vectorised(|| {
+            vectorised!({
                 for at in self.offsets[row]..self.offsets[row + 1] {
                     let from = self.columns[at] as usize * by;
                     add(out, &dense[from..from + by], self.values[at]);

@@ -75,7 +75,7 @@ fn gram(z: &[f32], l: usize) -> Vec<f64> {
         let (mut sum, mut row) = (vec![0.0f64; l * l], vec![0.0f64; l]);
         for z in z.chunks_exact(l) {
             row.iter_mut().zip(z).for_each(|(r, x)| *r = f64::from(*x));
-            vectorised(|| {
+            vectorised!({
                 for i in 0..l {
                     let x = row[i];
                     sum[i * l + i..(i + 1) * l].iter_mut().zip(&row[i..]).for_each(|(s, y)| *s += x * y);
@@ -99,7 +99,7 @@ fn orthonormal(z: &mut [f32], l: usize) {
         let lower = cholesky(gram(z, l), l);
         z.par_chunks_exact_mut(l).with_min_len(64).for_each(|row| {
             let mut solved = vec![0.0f64; l];
-            vectorised(|| forward(&lower, row, &mut solved));
+            vectorised!(forward(&lower, row, &mut solved));
         });
     }
 }

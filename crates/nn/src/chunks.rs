@@ -18,7 +18,7 @@ pub(crate) fn rows(out: &mut [f32], width: usize, f: impl Fn(usize, &mut [f32]) 
     if out.is_empty() {
         return;
     }
-    let f = |from: usize, part: &mut [f32]| vectorised(|| f(from, part));
+    let f = |from: usize, part: &mut [f32]| vectorised!(f(from, part));
     if out.len() < 2 * CHUNK {
         return f(0, out);
     }
@@ -35,7 +35,7 @@ pub(crate) fn rows2(
     if a.is_empty() || b.is_empty() {
         return;
     }
-    let f = |from: usize, a: &mut [f32], b: &mut [f32]| vectorised(|| f(from, a, b));
+    let f = |from: usize, a: &mut [f32], b: &mut [f32]| vectorised!(f(from, a, b));
     if a.len().max(b.len()) < 2 * CHUNK {
         return f(0, a, b);
     }
@@ -84,7 +84,7 @@ pub(crate) fn column_sums(a: &[f32], width: usize, out: &mut [f32]) {
 
 /// Adds into `out` what `f(first row, rows, partial)` sums over the rows of `a`.
 pub(crate) fn fold(a: &[f32], width: usize, out: &mut [f32], f: impl Fn(usize, &[f32], &mut [f32]) + Sync) {
-    let f = |from: usize, rows: &[f32], part: &mut [f32]| vectorised(|| f(from, rows, part));
+    let f = |from: usize, rows: &[f32], part: &mut [f32]| vectorised!(f(from, rows, part));
     if a.len() < 2 * CHUNK {
         return f(0, a, out);
     }
@@ -111,7 +111,7 @@ pub(crate) fn update_fold(
     out: &mut [f32],
     f: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
 ) {
-    let f = |from: usize, rows: &mut [f32], part: &mut [f32]| vectorised(|| f(from, rows, part));
+    let f = |from: usize, rows: &mut [f32], part: &mut [f32]| vectorised!(f(from, rows, part));
     if a.len() < 2 * CHUNK {
         return f(0, a, out);
     }
@@ -128,7 +128,7 @@ pub(crate) fn update_fold(
 
 /// What `f` makes of each chunk of rows, in order.
 pub(crate) fn parts<T: Send>(a: &[f32], width: usize, f: impl Fn(&[f32]) -> T + Sync) -> Vec<T> {
-    let f = |rows: &[f32]| vectorised(|| f(rows));
+    let f = |rows: &[f32]| vectorised!(f(rows));
     if a.is_empty() {
         return Vec::new();
     }
@@ -138,21 +138,50 @@ pub(crate) fn parts<T: Send>(a: &[f32], width: usize, f: impl Fn(&[f32]) -> T + 
     a.par_chunks(rows_per_chunk(width).max(64) * width).map(f).collect()
 }
 
-/// Runs `f` compiled for AVX2 where the processor has it: without, the compiler may use half as wide registers only. The
-/// results are the same bits (nothing is contracted or reordered).
-#[inline(always)]
-#[allow(unsafe_code)]
-pub fn vectorised<R>(f: impl FnOnce() -> R) -> R {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") {
+/// Proof that the processor has AVX2.
+#[derive(Debug, Clone, Copy)]
+pub struct Wide(());
+
+impl Wide {
+    /// `Some` where it has.
+    #[inline(always)]
+    pub fn here() -> Option<Self> {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            return Some(Self(()));
+        }
+        None
+    }
+
+    /// Runs `f` compiled for AVX2, if it is inlined, as a closure is that is called nowhere else.
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    pub fn run<R>(self, f: impl FnOnce() -> R) -> R {
+        #[cfg(target_arch = "x86_64")]
         // SAFETY: the processor was asked.
         return unsafe { with_avx2(f) };
+        #[cfg(not(target_arch = "x86_64"))]
+        f()
     }
-    f()
 }
 
+/// An expression, compiled for AVX2 and run so where the processor has it: without, the compiler may use half as wide registers only. The
+/// results are the same bits (nothing is contracted or reordered). It stands in the code twice, each time in a closure of its own:
+/// one that both ways shared would be a function of its own, too long to be inlined, and compiled once, for no AVX2.
+#[macro_export]
+macro_rules! vectorised {
+    ($body:expr) => {
+        match $crate::kernels::Wide::here() {
+            Some(wide) => wide.run(|| $body),
+            #[allow(clippy::redundant_closure_call)]
+            None => (|| $body)(),
+        }
+    };
+}
+pub use vectorised;
+
 /// Functions over plain slices, each compiled a second time for AVX2 and run that way where the processor has it. Unlike
-/// [`vectorised`] this does not depend on what the compiler chooses to inline.
+/// [`vectorised!`] this does not depend on what the compiler chooses to inline.
 macro_rules! wide {
     ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $kind:ty),* $(,)?) $body:block)*) => { $(
         $(#[$doc])*
@@ -177,7 +206,9 @@ macro_rules! wide {
 }
 pub(crate) use wide;
 
+/// To be inlined, so that it is compiled where `f` is, and not in a unit that knows `f` by name alone.
 #[cfg(target_arch = "x86_64")]
+#[inline]
 #[target_feature(enable = "avx2")]
 fn with_avx2<R>(f: impl FnOnce() -> R) -> R {
     f()

@@ -88,7 +88,7 @@ impl FixedPanels {
         let rows = |(c, rows): (usize, &mut [f32])| {
             let left = Left::of(a, c * block, rows.len() / n);
             self.block(rows, &left, has_avx2());
-            vectorised(|| finish(c * block, rows));
+            vectorised!(finish(c * block, rows));
         };
         match parallel {
             true => out[..m * n].par_chunks_mut(block * n).enumerate().for_each(rows),

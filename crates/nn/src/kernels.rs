@@ -1,11 +1,11 @@
 //! Loops over the few weights of one example, for learners that take one example at a time: no tape, no threads.
 //!
-//! Each is plain code that the compiler vectorises; run them inside [`vectorised`], and it does so for the widest registers
+//! Each is plain code that the compiler vectorises; run them inside [`vectorised!`], and it does so for the widest registers
 //! that the processor has. The results are the same bits everywhere.
 
 use crate::chunks::wide;
 
-pub use crate::chunks::vectorised;
+pub use crate::chunks::{Wide, vectorised};
 
 /// Lanes of the running sums: one AVX2 register, whatever the processor.
 const LANES: usize = 8;
@@ -403,7 +403,7 @@ mod tests {
     #[test]
     fn sums_are_the_same_with_and_without_wide_registers() {
         let x = numbers(1003);
-        assert_eq!(vectorised(|| sum(&x)).to_bits(), sum(&x).to_bits());
+        assert_eq!(vectorised!(sum(&x)).to_bits(), sum(&x).to_bits());
         assert!((f64::from(sum(&x)) - x.iter().map(|x| f64::from(*x)).sum::<f64>()).abs() < 1e-4);
     }
 }

@@ -85,7 +85,7 @@ pub(crate) fn product_then(
         return;
     }
     assert_eq!(a.cols, b.rows, "inner sizes of a product differ");
-    let finish = |from: usize, rows: &mut [f32]| vectorised(|| finish(from, rows));
+    let finish = |from: usize, rows: &mut [f32]| vectorised!(finish(from, rows));
     let block = block_rows(m, n, a.cols);
     if tiles::serve(m, n, a.cols) {
         return tiles::product(out, (a, b), onto, block < m, finish);
@@ -115,7 +115,7 @@ pub(crate) fn panels_product_then(
     panels: &Panels,
     finish: impl Fn(usize, &mut [f32]) + Sync,
 ) {
-    let finish = |from: usize, rows: &mut [f32]| vectorised(|| finish(from, rows));
+    let finish = |from: usize, rows: &mut [f32]| vectorised!(finish(from, rows));
     let parallel = block_rows(a.rows, panels.columns(), a.cols) < a.rows;
     panels.product(out, a, parallel, finish);
 }

@@ -154,7 +154,7 @@ impl Linear {
         let [w, first, second, _] = &mut self.rows;
         let fields = self.part.terms.len();
         let places = || &self.places[(n - self.first) * fields..][..fields];
-        kernels::vectorised(|| {
+        kernels::vectorised!({
             match lent {
                 Lent::Two(rows) => rows.read(places(), [w, first, second]),
                 Lent::Three(rows) => rows.read(places(), [w, first, second]),
@@ -188,7 +188,7 @@ impl Linear {
         // Behind them all is zero, and stays so: no rule moves a weight of zero that has no gradient.
         grads[..fields].fill(g);
         let places = &self.places[(n - self.first) * fields..][..fields];
-        kernels::vectorised(|| {
+        kernels::vectorised!({
             sweep.apply(w, (first, second), grads, dense.scale);
             match lent {
                 Lent::Two(rows) => rows.write(places, [w, first, second]),

@@ -319,8 +319,8 @@ impl Factors {
         let (vectors, total) = (&self.vectors, &mut self.total);
         match self.pairs {
             Pairs::None => 0.0,
-            Pairs::Fm { .. } => kernels::vectorised(|| kernels::fm(vectors, total)),
-            Pairs::Ffm { dim, .. } => self.scale * kernels::vectorised(|| kernels::ffm(vectors, fields, dim)),
+            Pairs::Fm { .. } => kernels::vectorised!(kernels::fm(vectors, total)),
+            Pairs::Ffm { dim, .. } => self.scale * kernels::vectorised!(kernels::ffm(vectors, fields, dim)),
         }
     }
 
@@ -339,7 +339,7 @@ impl Factors {
             Pairs::Ffm { dim, .. } => {
                 let g = g * self.scale;
                 self.part.learn((batch, n), tables, dense, |f, out| {
-                    kernels::vectorised(|| kernels::ffm_slope(vectors, (fields, dim), f, g, out));
+                    kernels::vectorised!(kernels::ffm_slope(vectors, (fields, dim), f, g, out));
                 });
             }
         }

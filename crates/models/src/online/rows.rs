@@ -329,7 +329,7 @@ impl Located {
             RowOptim::AdaGrad { lr, eps, .. } if place.is_some() => {
                 let (w, a) = table.row(place).split_at_mut(grad.len());
                 let step = AdaGradStep { lr: lr * scale, eps, l2: self.l2 };
-                kernels::vectorised(|| kernels::adagrad(w, a, grad, step));
+                kernels::vectorised!(kernels::adagrad(w, a, grad, step));
             }
             _ => table.update(place, grad),
         }

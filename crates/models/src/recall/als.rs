@@ -168,7 +168,7 @@ fn half_of<const D: usize>(config: &AlsConfig, x: &mut [f32], lists: &Grouped, y
         for (n, row) in rows.iter_mut().enumerate() {
             let list = lists.of(block * BLOCK + n);
             if !list.is_empty() {
-                vectorised(|| {
+                vectorised!({
                     taken.clear();
                     taken.extend(list.iter().map(|&i| y[i as usize]));
                     solve(row, gram, taken, (config.alpha, config.steps, weights));
@@ -245,7 +245,7 @@ fn gram(y: &[f32], dim: usize) -> Vec<f32> {
         .par_chunks(GRAM_BLOCK * dim)
         .map(|rows| {
             let mut part = vec![0.0f32; dim * dim];
-            vectorised(|| {
+            vectorised!({
                 let mut fours = rows.chunks_exact(4 * dim);
                 for four in &mut fours {
                     let (a, rest) = four.split_at(dim);

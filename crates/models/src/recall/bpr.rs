@@ -217,7 +217,7 @@ impl Meeting<'_> {
     fn learn(mut self, by_user: &Grouped, dim: usize, step: Step) {
         self.draws.shuffle(self.pairs);
         let Self { users, items, pairs, first, item_of, mut draws } = self;
-        vectorised(|| {
+        vectorised!({
             for &mut (user, item) in pairs {
                 let taken = by_user.of(first + user as usize);
                 let x = &mut users[user as usize * dim..][..dim];

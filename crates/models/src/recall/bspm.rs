@@ -132,7 +132,7 @@ impl Bspm {
                 }
             }
         }
-        let scores = vectorised(|| self.sharpened(self.blurred(&x)));
+        let scores = vectorised!(self.sharpened(self.blurred(&x)));
         for (lane, out) in out.chunks_mut(width.max(1)).take(histories.len()).enumerate() {
             out.iter_mut().zip(&scores).for_each(|(o, s)| *o = s[lane]);
         }

@@ -30,7 +30,7 @@ pub trait Factors: Send + Sync {
         let (dim, items) = (self.dim(), self.items());
         let known = (items.len() / dim).min(out.len());
         out[known..].fill(0.0);
-        vectorised(|| {
+        vectorised!({
             for (o, item) in out.iter_mut().zip(items.chunks_exact(dim)) {
                 *o = dot(user, item);
             }
@@ -212,8 +212,9 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
         (0..8).for_each(|i| sums[i] += x[i] * y[i]);
     }
     let rest: f32 = ra.iter().zip(rb).map(|(a, b)| a * b).sum();
-    let [a, b, c, d, e, f, g, h] = sums;
-    ((a + e) + (b + f)) + ((c + g) + (d + h)) + rest
+    // By halves: any other order is mixed into the loop.
+    let [a, b, c, d]: [f32; 4] = std::array::from_fn(|i| sums[i] + sums[i + 4]);
+    (a + c) + (b + d) + rest
 }
 
 #[cfg(test)]

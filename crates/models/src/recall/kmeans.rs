@@ -66,7 +66,7 @@ impl KMeans {
         while centres.len() < self.clusters.min(points) * dim {
             let last = &centres[centres.len() - dim..];
             far.par_chunks_mut(POINTS).zip(x.par_chunks(POINTS * dim)).for_each(|(far, x)| {
-                vectorised(|| {
+                vectorised!({
                     far.iter_mut().zip(x.chunks_exact(dim)).for_each(|(f, x)| *f = f.min(square(x, last)));
                 });
             });
@@ -92,7 +92,7 @@ impl KMeans {
 fn nearest(x: &[f32], centres: &[f32], dim: usize) -> Vec<(u32, f32)> {
     let mut out = vec![(0u32, f32::INFINITY); x.len() / dim];
     out.par_chunks_mut(POINTS).zip(x.par_chunks(POINTS * dim)).for_each(|(out, x)| {
-        vectorised(|| {
+        vectorised!({
             for (out, x) in out.iter_mut().zip(x.chunks_exact(dim)) {
                 for (label, centre) in (0u32..).zip(centres.chunks_exact(dim)) {
                     let far = square(x, centre);

@@ -130,7 +130,7 @@ fn counted<C: Cell>(cells: &mut [C], again: &mut [u16; TILE + 1], at: &RowTile<'
     if additions > TILE.min(width / 2) {
         add(cells, at, |_, _| {});
         clear_own(cells, at);
-        millstream_nn::kernels::vectorised(|| scan(&mut cells[..width], at, top));
+        millstream_nn::kernels::vectorised!(scan(&mut cells[..width], at, top));
         return;
     }
     let mut met = 0;

@@ -181,6 +181,9 @@ impl Word2VecConfig {
     }
 }
 
+/// Numbers in a line of a cache.
+const LINE: usize = 16;
+
 /// What does not change while learning.
 struct Plan<'a> {
     config: &'a Word2VecConfig,
@@ -323,7 +326,7 @@ impl<'a> Plan<'a> {
             if self.config.shuffle {
                 shard.draws.shuffle(&mut sentence);
             }
-            vectorised(|| self.sentence(&sentence, shard, lr));
+            vectorised!(self.sentence(&sentence, shard, lr));
             shard.buffers.sentence = sentence;
         }
     }
@@ -342,6 +345,9 @@ impl<'a> Plan<'a> {
             }
             self.targets(word, draws, targets);
             targets.iter().for_each(|t| moved_out[t.0 as usize] += 1);
+            // One number of every cache line of their rows, all asked for at once: drawn words are far apart in memory.
+            let lines = |t: &(u32, f32)| weights.output[t.0 as usize * width..][..width].iter().step_by(LINE);
+            std::hint::black_box(targets.iter().flat_map(lines).sum::<f32>());
             let context = sentence[left..at].iter().chain(&sentence[at + 1..right]);
             match self.config.architecture {
                 Architecture::SkipGram => {

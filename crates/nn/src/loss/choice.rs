@@ -241,7 +241,7 @@ impl Work<'_> {
     /// Loss of element `p`, whose scores of the columns from `first` on become their slopes; the slope of its own right
     /// score.
     fn row(&self, p: usize, first: usize, row: &mut [f32]) -> (f32, f32) {
-        vectorised(|| {
+        vectorised!({
             let target = self.targets.map(|targets| targets[p] as usize);
             if !self.items.column_shift.is_empty() {
                 row.iter_mut().zip(&self.items.column_shift[first..]).for_each(|(s, q)| *s -= q);

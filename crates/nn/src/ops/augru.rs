@@ -29,7 +29,7 @@ impl Tensor {
         let states = pieces(&mut out, tasks.iter().map(|t| t.elements.len() * hidden));
         let gates_of = pieces(&mut kept, tasks.iter().map(|t| t.elements.len() * 4 * hidden));
         tasks.par_iter().zip(states).zip(gates_of).for_each(|((task, states), kept)| {
-            vectorised(|| {
+            vectorised!({
                 for n in task.candidates.clone() {
                     step.forward(each.elements_of(n), task.elements.start, states, kept);
                 }
@@ -48,7 +48,7 @@ impl Tensor {
             let by_element = pieces(&mut ga, tasks.iter().map(|t| t.elements.len()));
             let jobs = tasks.par_iter().zip(by_input).zip(by_element);
             let one = |((task, gx), ga): ((&crate::pairs::Task, &mut [f32]), &mut [f32])| {
-                vectorised(|| {
+                vectorised!({
                     let mut gu = vec![0.0; u_len(hidden)];
                     for n in task.candidates.clone() {
                         let given = Given { states, kept, g };

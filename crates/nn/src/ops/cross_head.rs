@@ -101,7 +101,7 @@ impl Head {
 /// Adds weighted rows, cut into stretches of columns so that threads share the work.
 fn add_rows(sum: &mut [f32], rows: &[(f32, &[f32])]) {
     sum.par_chunks_mut(PART).enumerate().for_each(|(c, sum)| {
-        vectorised(|| rows.iter().for_each(|(y, row)| chunks::add_scaled(sum, *y, &row[c * PART..])));
+        vectorised!(rows.iter().for_each(|(y, row)| chunks::add_scaled(sum, *y, &row[c * PART..])));
     });
 }
 

@@ -193,7 +193,7 @@ impl View<'_> {
         let parts: Vec<[Vec<f32>; 2]> = self
             .jobs(g, &mut slopes)
             .into_par_iter()
-            .map(|job| vectorised(|| self.back_task(job, y, &panels)))
+            .map(|job| vectorised!(self.back_task(job, y, &panels)))
             .collect();
         for [own, product] in parts {
             chunks::add(&mut slopes.own, &own);

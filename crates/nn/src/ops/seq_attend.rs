@@ -213,7 +213,7 @@ impl Sizes {
                 let n = keys.len();
                 let scores = &mut scratch.scores[..rows.len() * n];
                 block_product(scores, n, self.mat(x.q, &rows, h), self.mat(x.k, &keys, h).t(), Onto::Write);
-                vectorised(|| {
+                vectorised!({
                     for (r, weights) in scores.chunks_exact_mut(n).enumerate() {
                         let i = rows.start + r;
                         let seen = self.part(i, &keys, len);
@@ -258,7 +258,7 @@ impl Sizes {
                 let g_rows = self.mat(g, &rows, h);
                 block_product(weights, n, self.mat(x.q, &rows, h), self.mat(x.k, &keys, h).t(), Onto::Write);
                 block_product(slopes, n, g_rows, self.mat(x.v, &keys, h).t(), Onto::Write);
-                vectorised(|| {
+                vectorised!({
                     let both = weights.chunks_exact_mut(n).zip(slopes.chunks_exact_mut(n));
                     for (r, (weights, slopes)) in both.enumerate() {
                         let i = rows.start + r;

@@ -62,7 +62,7 @@ impl Tensor {
         let parts = pieces(&mut out, tasks.iter().map(|task| task.pairs.len()));
         let (h, t) = (self.data(), target.data());
         tasks.into_par_iter().zip(parts).for_each(|(task, out)| {
-            vectorised(|| {
+            vectorised!({
                 for n in task.candidates {
                     let t = &t[n * width..][..width];
                     for (p, e) in pairs.pairs_of(n).zip(pairs.elements_of(n)) {
@@ -80,7 +80,7 @@ impl Tensor {
             let by_candidate = pieces(&mut gt, tasks.iter().map(|task| task.candidates.len() * width));
             let by_element = pieces(&mut gh, tasks.iter().map(|task| task.elements.len() * width));
             tasks.into_par_iter().zip(by_candidate).zip(by_element).for_each(|((task, gt), gh)| {
-                vectorised(|| {
+                vectorised!({
                     for n in task.candidates.clone() {
                         let gt = &mut gt[(n - task.candidates.start) * width..][..width];
                         for (p, e) in pairs.pairs_of(n).zip(pairs.elements_of(n)) {
@@ -196,7 +196,7 @@ fn over(pairs: &Pairs, (out, width): (&mut [f32], usize), f: impl Fn(usize, &mut
     let tasks = pairs.tasks(false);
     let parts = pieces(out, tasks.iter().map(|task| task.candidates.len() * width));
     tasks.into_par_iter().zip(parts).for_each(|(task, out)| {
-        vectorised(|| task.candidates.zip(out.chunks_exact_mut(width)).for_each(|(n, out)| f(n, out)));
+        vectorised!(task.candidates.zip(out.chunks_exact_mut(width)).for_each(|(n, out)| f(n, out)));
     });
 }
 
@@ -209,7 +209,7 @@ fn back(
     let tasks = pairs.tasks(true);
     let gw = pieces(by_pair, tasks.iter().map(|task| task.pairs.len()));
     let gv = pieces(by_element, tasks.iter().map(|task| task.elements.len() * width));
-    tasks.par_iter().zip(gw).zip(gv).for_each(|((task, gw), gv)| vectorised(|| f(task, gw, gv)));
+    tasks.par_iter().zip(gw).zip(gv).for_each(|((task, gw), gv)| vectorised!(f(task, gw, gv)));
 }
 
 /// α-entmax in place, in double precision: for α near 1 the power is high.

@@ -129,7 +129,7 @@ impl Split {
         for (once, x) in once.chunks_exact_mut(o).zip(self.requests.chunks_exact(wide)) {
             let rows = weight.data().par_chunks(PART * width);
             once.par_chunks_mut(PART).zip(rows).for_each(|(once, rows)| {
-                vectorised(|| {
+                vectorised!({
                     for (y, row) in once.iter_mut().zip(rows.chunks_exact(width)) {
                         *y = dot(row, columns, x);
                     }

@@ -158,7 +158,7 @@ const CHUNK: usize = 32 * 1024;
 /// `f(w, g)` for each weight, in one pass over memory.
 pub(super) fn sweep(w: &mut [f32], g: &[f32], f: impl Fn(&mut f32, f32) + Sync) {
     w.par_chunks_mut(CHUNK).zip(g.par_chunks(CHUNK)).for_each(|(w, g)| {
-        vectorised(|| w.iter_mut().zip(g).for_each(|(w, g)| f(w, *g)));
+        vectorised!(w.iter_mut().zip(g).for_each(|(w, g)| f(w, *g)));
     });
 }
 
@@ -166,7 +166,7 @@ pub(super) fn sweep(w: &mut [f32], g: &[f32], f: impl Fn(&mut f32, f32) + Sync) 
 pub(super) fn sweep1(w: &mut [f32], g: &[f32], m: &mut Moments, f: impl Fn(&mut f32, f32, &mut f32) + Sync) {
     let weights = w.par_chunks_mut(CHUNK).zip(g.par_chunks(CHUNK));
     weights.zip(m.first.par_chunks_mut(CHUNK)).for_each(|((w, g), a)| {
-        vectorised(|| w.iter_mut().zip(g).zip(a).for_each(|((w, g), a)| f(w, *g, a)));
+        vectorised!(w.iter_mut().zip(g).zip(a).for_each(|((w, g), a)| f(w, *g, a)));
     });
 }
 
@@ -179,6 +179,6 @@ pub(super) fn sweep2(
 ) {
     let memory = m.first.par_chunks_mut(CHUNK).zip(m.second.par_chunks_mut(CHUNK));
     w.par_chunks_mut(CHUNK).zip(g.par_chunks(CHUNK)).zip(memory).for_each(|((w, g), (a, b))| {
-        vectorised(|| w.iter_mut().zip(g).zip(a).zip(b).for_each(|(((w, g), a), b)| f(w, *g, a, b)));
+        vectorised!(w.iter_mut().zip(g).zip(a).zip(b).for_each(|(((w, g), a), b)| f(w, *g, a, b)));
     });
 }
