@@ -3,8 +3,7 @@
 
 mod support;
 
-use std::fmt::Write;
-use support::data::put;
+use support::data::{halves, put};
 use support::{json, refused};
 
 const RECIPE: &str = r#"
@@ -32,16 +31,9 @@ k = [5]
 at_least = { "recall@5" = 0.0 }
 "#;
 
-/// 40 users who take 8 of the 20 items of their half.
 fn folder() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let mut takings = String::new();
-    for user in 0..40usize {
-        let items: Vec<String> =
-            (0..8).map(|n| format!("i{}", (user * 3 + n * 7) % 20 * 2 + user % 2)).collect();
-        writeln!(takings, "u{user} {}", items.join(" ")).unwrap();
-    }
-    put(dir.path(), "takings.txt", takings);
+    put(dir.path(), "takings.txt", halves());
     dir
 }
 

@@ -113,3 +113,13 @@ pub fn halve(path: &Path) {
     let bytes = std::fs::read(path).unwrap();
     std::fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
 }
+
+/// Lines of 40 users who take 8 of the 20 items of their half.
+pub fn halves() -> String {
+    let line = |user: usize| {
+        let items: Vec<String> =
+            (0..8).map(|n| format!("i{}", (user * 3 + n * 7) % 20 * 2 + user % 2)).collect();
+        format!("u{user} {}\n", items.join(" "))
+    };
+    (0..40).map(line).collect()
+}
