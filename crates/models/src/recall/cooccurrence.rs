@@ -300,10 +300,13 @@ impl Scorer<'_> {
         self.target.len().min(TILE)
     }
 
-    /// Least count whose score in this column is not below `floor`.
+    /// Least count whose score in this column is not below `floor`; 0 where scores are too small or too large to tell.
     #[inline(always)]
     pub(crate) fn least(&self, column: u16, floor: f32) -> u32 {
         let one = self.score(1.0, column);
+        if !one.is_normal() {
+            return 0;
+        }
         // Near it; then exactly, as scores are rounded.
         let mut least = (floor / one) as u32;
         while least > 0 && self.score((least - 1) as f32, column) >= floor {

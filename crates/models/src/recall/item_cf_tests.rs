@@ -292,6 +292,17 @@ fn wide_rows_and_further_tiles_agree_with_pairs_counted_one_by_one() {
 }
 
 #[test]
+fn powers_beyond_what_floats_hold_end_with_nobody_similar() {
+    let offsets = [0, 3, 6];
+    let positives = Positives { items: 4, offsets: &offsets, item: &[0, 1, 2, 0, 1, 3], time_ms: &[] };
+    let cfg = ItemCfConfig { damping: Damping::None, source_power: 1000.0, ..ItemCfConfig::default() };
+    let lists = cfg.build(&positives).unwrap();
+    // Two users took item 0: 2^1000 is infinite. One took item 2, and 1 stays 1.
+    assert!(lists.neighbours(0).is_empty());
+    assert_eq!(lists.neighbours(2).len(), 2);
+}
+
+#[test]
 fn a_budget_that_cannot_do_is_refused_with_what_it_takes() {
     let (offsets, item, time_ms) = world(300, 400, 3);
     let p = Positives { items: 40_000, offsets: &offsets, item: &item, time_ms: &time_ms };
