@@ -3,9 +3,10 @@
 //! A row a of k values becomes round(a / s) with s = max|a| / q, and so does each column of the right matrix; the largest whole
 //! number is q = ⌊√((2³¹ − 1) / k)⌋, so that k products of two such numbers stay below 2³¹ whatever they are (k = 624: q = 1855,
 //! 11 bits and a sign). The sum times both scales is the result: each factor is off by at most half of its scale. One
-//! instruction (`vpmaddwd`) multiplies and adds 16 pairs, twice what one of `f32` does.
+//! instruction (`vpmaddwd`) multiplies and adds 16 pairs, twice what one of `f32` does; AVX-512 VNNI's `vpdpwssd` adds them to the
+//! sums besides.
 //!
-//! Sums of integers do not depend on their order: processors with and without AVX2 give the same bits, for one row or many.
+//! Sums of integers do not depend on their order: all processors give the same bits, for one row or many.
 
 #![allow(unsafe_code)]
 
@@ -14,9 +15,7 @@ use crate::product::Mat;
 use crate::tiles::block_of;
 use rayon::prelude::*;
 
-/// Rows of a tile.
-const ROWS: usize = 6;
-/// Columns of a tile.
+/// Columns of a panel.
 const COLS: usize = 16;
 /// Numbers of a panel to ask for ahead of their use: eight lines of the cache.
 #[cfg(target_arch = "x86_64")]
@@ -84,10 +83,11 @@ impl FixedPanels {
             return;
         }
         let parallel = m * n * self.k >= PARALLEL_FROM;
-        let block = block_of(m, if parallel { rayon::current_num_threads() } else { 1 });
+        let means = Means::here();
+        let block = block_of(m, if parallel { rayon::current_num_threads() } else { 1 }, means.rows());
         let rows = |(c, rows): (usize, &mut [f32])| {
             let left = Left::of(a, c * block, rows.len() / n);
-            self.block(rows, &left, has_avx2());
+            self.block(rows, &left, means);
             vectorised!(finish(c * block, rows));
         };
         match parallel {
@@ -97,32 +97,59 @@ impl FixedPanels {
     }
 
     /// All columns of some rows.
-    fn block(&self, out: &mut [f32], left: &Left, avx2: bool) {
-        let n = self.scales.len();
-        for (p, panel) in self.values.chunks_exact(left.step * COLS).enumerate() {
-            let scales = &self.scales[p * COLS..n.min((p + 1) * COLS)];
-            for first in (0..left.scales.len()).step_by(ROWS) {
-                let last = left.scales.len().min(first + ROWS);
+    fn block(&self, out: &mut [f32], left: &Left, means: Means) {
+        let (n, height, width) = (self.scales.len(), means.rows(), means.panels() * COLS);
+        for (p, panels) in self.values.chunks(left.step * width).enumerate() {
+            let scales = &self.scales[p * width..n.min((p + 1) * width)];
+            for first in (0..left.scales.len()).step_by(height) {
+                let last = left.scales.len().min(first + height);
                 let tile = Tile {
                     a: &left.values[first * left.step..last * left.step],
                     step: left.step,
-                    panel,
+                    panels,
                     scales: (&left.scales[first..last], scales),
                 };
-                tile.run(&mut out[first * n + p * COLS..], n, avx2);
+                tile.run(&mut out[first * n + p * width..], n, means);
             }
         }
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-fn has_avx2() -> bool {
-    is_x86_feature_detected!("avx2")
+/// How tiles are multiplied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Means {
+    /// By what every processor has.
+    Plain,
+    /// In registers of 16 numbers.
+    Avx2,
+    /// In registers of 32 numbers, products and sums at once.
+    Vnni,
 }
 
-#[cfg(not(target_arch = "x86_64"))]
-fn has_avx2() -> bool {
-    false
+impl Means {
+    /// The quickest that this processor has.
+    fn here() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512f") {
+                return Self::Vnni;
+            }
+            if is_x86_feature_detected!("avx2") {
+                return Self::Avx2;
+            }
+        }
+        Self::Plain
+    }
+
+    /// Rows of a tile.
+    fn rows(self) -> usize {
+        if self == Self::Vnni { 12 } else { 6 }
+    }
+
+    /// Panels of a tile.
+    fn panels(self) -> usize {
+        if self == Self::Vnni { 2 } else { 1 }
+    }
 }
 
 /// Rows of the left matrix as whole numbers.
@@ -169,38 +196,47 @@ wide! {
     }
 }
 
-/// Up to 6 × 16 sums.
+/// The sums of some rows and columns.
 struct Tile<'a> {
     /// Rows of the left matrix, `step` numbers each.
     a: &'a [i16],
     step: usize,
-    /// `[step / 2, 16, 2]`.
-    panel: &'a [i16],
+    /// `[1 or 2, step / 2, 16, 2]`.
+    panels: &'a [i16],
     /// Of the rows, and of the columns.
     scales: (&'a [f32], &'a [f32]),
 }
 
 impl Tile<'_> {
     /// Writes to rows of `n` values.
-    fn run(&self, out: &mut [f32], n: usize, avx2: bool) {
+    fn run(&self, out: &mut [f32], n: usize, means: Means) {
         let (rows, cols) = self.scales;
-        assert!(self.a.len() == rows.len() * self.step && self.panel.len() == self.step * COLS);
-        assert!((1..=ROWS).contains(&rows.len()) && (1..=COLS).contains(&cols.len()));
+        assert!(self.a.len() == rows.len() * self.step);
+        assert!(self.panels.len() == self.step * cols.len().next_multiple_of(COLS));
+        assert!((1..=means.rows()).contains(&rows.len()));
+        assert!((1..=means.panels() * COLS).contains(&cols.len()));
         assert!(out.len() >= (rows.len() - 1) * n + cols.len());
+        // SAFETY: the processor was asked, the sizes are asserted above.
         #[cfg(target_arch = "x86_64")]
-        if avx2 {
-            // SAFETY: the processor was asked, the sizes are asserted above.
-            return unsafe { self.run_avx2(out.as_mut_ptr(), n) };
+        unsafe {
+            match (means, cols.len(), rows.len()) {
+                (Means::Plain, ..) => (),
+                (Means::Avx2, ..) => return self.run_avx2(out.as_mut_ptr(), n),
+                (Means::Vnni, 17.., 7..) => return self.run_vnni::<12, 2>(out.as_mut_ptr(), n),
+                (Means::Vnni, 17.., _) => return self.run_vnni::<6, 2>(out.as_mut_ptr(), n),
+                (Means::Vnni, _, 7..) => return self.run_vnni::<12, 1>(out.as_mut_ptr(), n),
+                (Means::Vnni, ..) => return self.run_vnni::<6, 1>(out.as_mut_ptr(), n),
+            }
         }
         self.run_anywhere(out, n);
     }
 
-    /// What [`Tile::run_avx2`] does, on any processor.
+    /// What [`Tile::run_avx2`] does, on any processor; one panel.
     fn run_anywhere(&self, out: &mut [f32], n: usize) {
         let (rows, cols) = self.scales;
         for (i, (a, row)) in self.a.chunks_exact(self.step).zip(rows).enumerate() {
             let mut sums = [0i32; COLS];
-            for (a, b) in a.chunks_exact(2).zip(self.panel.chunks_exact(2 * COLS)) {
+            for (a, b) in a.chunks_exact(2).zip(self.panels.chunks_exact(2 * COLS)) {
                 for (sum, b) in sums.iter_mut().zip(b.chunks_exact(2)) {
                     *sum += i32::from(a[0]) * i32::from(b[0]) + i32::from(a[1]) * i32::from(b[1]);
                 }
@@ -211,12 +247,55 @@ impl Tile<'_> {
         }
     }
 
+    /// Up to `R` rows and `V` panels.
+    ///
     /// # Safety
-    /// AVX2; `a` holds one to six rows of `step` numbers, an even one, `panel` `step · 16`; `out` is writable at `i · n + j` for all
+    /// AVX-512F and VNNI; `a` holds one to `R` rows of `step` numbers, an even one, `panels` `step · 16` for each; `out` is writable at
+    /// `i · n + j` for all rows i and columns j that have a scale.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    unsafe fn run_vnni<const R: usize, const V: usize>(&self, out: *mut f32, n: usize) {
+        use std::arch::x86_64::{
+            __m512i, _mm512_cvtepi32_ps, _mm512_dpwssd_epi32, _mm512_loadu_si512, _mm512_mask_storeu_ps,
+            _mm512_maskz_loadu_ps, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512,
+        };
+        let (row_scales, col_scales) = self.scales;
+        let last = row_scales.len() - 1;
+        // SAFETY: the caller vouches for the sizes; missing rows repeat the last one, missing columns are masked.
+        unsafe {
+            let rows: [*const i16; R] = std::array::from_fn(|i| self.a.as_ptr().add(i.min(last) * self.step));
+            let mut sums = [[_mm512_setzero_si512(); V]; R];
+            let (mut b, panel) = (self.panels.as_ptr(), self.step * COLS);
+            for at in (0..self.step).step_by(2) {
+                let right: [__m512i; V] =
+                    std::array::from_fn(|v| _mm512_loadu_si512(b.add(panel * v).cast()));
+                for (sums, row) in sums.iter_mut().zip(rows) {
+                    let left = _mm512_set1_epi32(row.add(at).cast::<i32>().read_unaligned());
+                    for v in 0..V {
+                        sums[v] = _mm512_dpwssd_epi32(sums[v], left, right[v]);
+                    }
+                }
+                b = b.add(2 * COLS);
+            }
+            for v in 0..V {
+                let mask = u16::MAX >> (COLS - (col_scales.len() - v * COLS).min(COLS));
+                let scales = _mm512_maskz_loadu_ps(mask, col_scales.as_ptr().add(v * COLS));
+                for (i, row) in row_scales.iter().enumerate() {
+                    let scale = _mm512_mul_ps(_mm512_set1_ps(*row), scales);
+                    let sum = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[i][v]), scale);
+                    _mm512_mask_storeu_ps(out.add(i * n + v * COLS), mask, sum);
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// AVX2; `a` holds one to six rows of `step` numbers, an even one, `panels` `step · 16`; `out` is writable at `i · n + j` for all
     /// rows i and columns j that have a scale.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2")]
     unsafe fn run_avx2(&self, out: *mut f32, n: usize) {
+        const ROWS: usize = 6;
         use std::arch::x86_64::{
             __m256i, _MM_HINT_T0, _mm_prefetch, _mm256_add_epi32, _mm256_loadu_si256, _mm256_madd_epi16,
             _mm256_set1_epi32, _mm256_setzero_si256,
@@ -227,7 +306,7 @@ impl Tile<'_> {
             let rows: [*const i16; ROWS] =
                 std::array::from_fn(|i| self.a.as_ptr().add(i.min(last) * self.step));
             let mut sums = [[_mm256_setzero_si256(); 2]; ROWS];
-            let mut b = self.panel.as_ptr();
+            let mut b = self.panels.as_ptr();
             for at in (0..self.step).step_by(2) {
                 // A hint, which may point beyond the end.
                 _mm_prefetch::<_MM_HINT_T0>(b.wrapping_add(AHEAD).cast());
@@ -251,7 +330,7 @@ impl Tile<'_> {
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2")]
     #[inline]
-    unsafe fn store(&self, sums: &[[std::arch::x86_64::__m256i; 2]; ROWS], out: *mut f32, n: usize) {
+    unsafe fn store(&self, sums: &[[std::arch::x86_64::__m256i; 2]], out: *mut f32, n: usize) {
         use std::arch::x86_64::{
             _mm256_cvtepi32_ps, _mm256_loadu_ps, _mm256_mul_ps, _mm256_set1_ps, _mm256_storeu_ps,
         };
@@ -287,14 +366,20 @@ mod tests {
     }
 
     #[test]
-    fn with_and_without_avx2_the_bits_are_the_same_for_one_row_or_many() {
-        for (m, n, k) in [(1, 16, 16), (7, 33, 45), (100, 40, 624), (500, 64, 64)] {
+    fn by_whatever_means_the_bits_are_the_same_for_one_row_or_many() {
+        for (m, n, k) in [(1, 16, 16), (7, 33, 45), (17, 50, 20), (100, 40, 624), (500, 64, 64)] {
             let (x, w) = (numbers(m * k, 0), numbers(n * k, 3));
             let panels = FixedPanels::of_transpose(Mat::new(&w, n, k));
             let left = Left::of(Mat::new(&x, m, k), 0, m);
             let (mut fast, mut plain, mut whole) = (vec![1.0; m * n], vec![2.0; m * n], vec![3.0; m * n]);
-            panels.block(&mut fast, &left, has_avx2());
-            panels.block(&mut plain, &left, false);
+            panels.block(&mut fast, &left, Means::here());
+            panels.block(&mut plain, &left, Means::Plain);
+            #[cfg(target_arch = "x86_64")]
+            if is_x86_feature_detected!("avx2") {
+                let mut narrower = vec![5.0; m * n];
+                panels.block(&mut narrower, &left, Means::Avx2);
+                assert_eq!(narrower, plain, "{m} x {n} x {k}");
+            }
             panels.product_then(&mut whole, Mat::new(&x, m, k), |_, _| ());
             assert_eq!(fast, plain, "{m} x {n} x {k}");
             assert_eq!(fast, whole, "{m} x {n} x {k}");

@@ -26,6 +26,7 @@ use crate::config::Task;
 use crate::logs::{self, FrameReader, LogFormat, Piece, Pieces};
 use frames::Framer;
 use plan::Plan;
+use split::Cut;
 
 /// Which files are read, and how they are laid out. Later files go on where earlier ones end.
 #[derive(Debug, Clone)]
@@ -174,11 +175,18 @@ fn read_text(
     let layout = pieces.layout().clone();
     let parser = parse::Parser::new(plan, layout, pieces.source().into(), options.strict);
     *skip -= pieces.skip(*skip)?;
-    let wave = 2 * rayon::current_num_threads().max(1);
+    // One core learns. Where that leaves one, this thread does the work: more than there are cores would keep the learner waiting.
+    let threads = rayon::current_num_threads();
+    let wave = if threads <= 2 { 1 } else { 2 * threads };
+    // The same memory for every wave: the system has to find and to clear fresh memory.
+    let mut slots: Vec<(Piece, Cut)> = std::iter::repeat_with(Default::default).take(wave).collect();
     loop {
-        let (read, end) = take(wave, || pieces.next(options.batch_size));
-        let made: Vec<Result<Made, Error>> =
-            read.par_iter().map(|piece: &Piece| parser.parse(piece)).collect();
+        let (read, end) = take(wave, |i| Ok(pieces.next(options.batch_size, &mut slots[i].0)?.then_some(())));
+        let parse = |(piece, cut): &mut (Piece, Cut)| parser.parse(piece, cut);
+        let made = match &mut slots[..read.len()] {
+            [one] => vec![parse(one)],
+            many => many.par_iter_mut().map(parse).collect(),
+        };
         if !send_all(made, outlet)? {
             return Ok(false);
         }
@@ -204,7 +212,7 @@ fn read_frames(
     }
     let wave = 2 * rayon::current_num_threads().max(1);
     loop {
-        let (frames, end) = take(wave, || {
+        let (frames, end) = take(wave, |_| {
             let mut frame = reader.frame();
             Ok((reader.read(&mut frame, options.batch_size)? > 0).then_some(frame))
         });
@@ -218,14 +226,14 @@ fn read_frames(
     }
 }
 
-/// Up to `most` of what `next` gives, and how it ended if it did.
+/// Up to `most` of what `next` gives, told how many there were before, and how it ended if it did.
 fn take<T>(
     most: usize,
-    mut next: impl FnMut() -> Result<Option<T>, Error>,
+    mut next: impl FnMut(usize) -> Result<Option<T>, Error>,
 ) -> (Vec<T>, Option<Result<(), Error>>) {
     let mut out = Vec::with_capacity(most);
     while out.len() < most {
-        match next() {
+        match next(out.len()) {
             Ok(Some(one)) => out.push(one),
             Ok(None) => return (out, Some(Ok(()))),
             Err(e) => return (out, Some(Err(e))),

@@ -35,12 +35,14 @@ impl<'a> Parser<'a> {
         format!("{}:{line}", self.source)
     }
 
+    /// `cut` is memory to work in.
+    ///
     /// # Errors
     /// A row of another width, a label that is none, or with `strict` a bad value, with file and line.
-    pub(super) fn parse(&self, piece: &Piece) -> Result<Made, Error> {
+    pub(super) fn parse(&self, piece: &Piece, cut: &mut Cut) -> Result<Made, Error> {
         let mut builder = Builder::new(self, piece.rows);
         match self.layout.byte().filter(|b| *b < 0x80 && !piece.quotes) {
-            Some(byte) => self.quick(piece, byte, &mut builder)?,
+            Some(byte) => self.quick(piece, cut.of(piece.text.as_bytes(), byte), &mut builder)?,
             None => self.layout.each_row(piece, &|line| self.place(line), &mut |cells, line| {
                 builder.row(line, |i| cells[i])
             })?,
@@ -49,9 +51,8 @@ impl<'a> Parser<'a> {
     }
 
     /// Rows without quotes, cut at one byte.
-    fn quick(&self, piece: &Piece, byte: u8, builder: &mut Builder<'_>) -> Result<(), Error> {
+    fn quick(&self, piece: &Piece, cut: &Cut, builder: &mut Builder<'_>) -> Result<(), Error> {
         let text = piece.text.as_str();
-        let cut = Cut::new(text.as_bytes(), byte);
         let (mut at, mut start) = (0, 0);
         let mut rows = Vec::with_capacity(BLOCK);
         for (&next, line) in cut.rows.iter().zip(piece.line..) {

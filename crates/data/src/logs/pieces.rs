@@ -20,7 +20,7 @@ pub(crate) struct Layout {
 }
 
 /// Whole rows of a file, as they stand in it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Piece {
     pub(crate) text: String,
     /// Number of the first line, from 1.
@@ -60,19 +60,22 @@ impl Pieces {
         FrameReader::source(&self.inner)
     }
 
-    /// The next `rows` rows, fewer at the end of the file; `None` behind it.
-    pub(crate) fn next(&mut self, rows: usize) -> Result<Option<Piece>, Error> {
+    /// Puts the next `rows` rows, fewer at the end of the file, in the place of what `piece` held, whose memory is used again; false
+    /// behind the end.
+    pub(crate) fn next(&mut self, rows: usize, piece: &mut Piece) -> Result<bool, Error> {
         let (bytes, found, ends) = self.find(rows)?;
         if found == 0 {
-            return Ok(None);
+            return Ok(false);
         }
         let lines = self.inner.lines();
-        let text = lines.text()[..bytes].to_owned();
-        let quotes =
-            self.layout.quoted.is_some() && lines.has_quotes() && memchr(b'"', text.as_bytes()).is_some();
-        let piece = Piece { text, line: lines.line(), rows: found, quotes };
+        piece.text.clear();
+        piece.text.push_str(&lines.text()[..bytes]);
+        piece.quotes = self.layout.quoted.is_some()
+            && lines.has_quotes()
+            && memchr(b'"', piece.text.as_bytes()).is_some();
+        (piece.line, piece.rows) = (lines.line(), found);
         lines.consume(bytes, ends);
-        Ok(Some(piece))
+        Ok(true)
     }
 
     /// Leaves up to `rows` rows out; gives how many there were.
