@@ -4,10 +4,11 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
-use crate::recall::item_cf::{Damping, ItemCfConfig};
+use crate::recall::item_cf::ItemCfConfig;
 use crate::recall::item2vec::sentences;
 use crate::recall::lists::InvertedLists;
 use crate::recall::positives::{Grouped, Positives};
+use crate::recall::similarity::Damping;
 
 /// What joins two nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

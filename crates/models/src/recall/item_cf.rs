@@ -17,24 +17,12 @@ use crate::recall::blocks::{Budget, Rows};
 use crate::recall::cooccurrence::{Cooccurrence, Sides};
 use crate::recall::lists::InvertedLists;
 use crate::recall::positives::{Event, Grouped, Positives};
+use crate::recall::similarity::{Damping, Similarity};
 
 const MODEL: &str = "item_cf";
 
 /// The table that ItemCF makes.
 pub type ItemCf = InvertedLists;
-
-/// How a user's number of items lowers the weight of what they did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Damping {
-    /// Not at all.
-    None,
-    /// 1 / ln(1 + |I_u|).
-    Log,
-    /// |I_u|^−`damping_power`.
-    #[default]
-    Power,
-}
 
 /// Options of [`ItemCfConfig::build`]. The default powers were chosen on held-out training items of Gowalla, among the
 /// best of some twenty tried with all neighbours kept; `damping = "log"` with both powers ½ is the
@@ -83,31 +71,23 @@ impl ItemCfConfig {
     /// # Errors
     /// An option out of range.
     pub fn check(&self) -> Result<(), Error> {
-        let numbers = [
-            ("damping_power", self.damping_power),
-            ("source_power", self.source_power),
-            ("target_power", self.target_power),
-            ("shrinkage", self.shrinkage),
-            ("decay_per_day", self.decay_per_day),
-        ];
-        match numbers.iter().find(|(_, x)| !(x.is_finite() && *x >= 0.0)) {
-            Some((key, x)) => {
-                Err(Error::Config(format!("item_cf: key `{key}` is {x}; it must be 0 or more")))
-            }
-            None => Ok(()),
+        self.similarity().check(MODEL)
+    }
+
+    fn similarity(&self) -> Similarity {
+        Similarity {
+            neighbours: self.neighbours,
+            damping: self.damping,
+            damping_power: self.damping_power,
+            source_power: self.source_power,
+            target_power: self.target_power,
+            shrinkage: self.shrinkage,
+            decay_per_day: self.decay_per_day,
         }
     }
 
     fn cooccurrence<'a>(&self, sides: &'a Sides) -> Cooccurrence<'a> {
-        Cooccurrence {
-            sides,
-            weights: self.damping.weights(self.damping_power, &sides.by_link),
-            decay_per_day: self.decay_per_day,
-            source: powers(&sides.by_row, self.source_power),
-            target: powers(&sides.by_row, self.target_power),
-            shrinkage: self.shrinkage,
-            neighbours: self.neighbours,
-        }
+        self.similarity().over(sides)
     }
 
     fn budget(&self) -> Budget {
@@ -123,25 +103,6 @@ impl ItemCfConfig {
         let sides = Sides::new(Grouped::by_user(positives, self.max_user_items)?, positives.items);
         self.cooccurrence(&sides).lists(Rows::All, self.budget())
     }
-}
-
-impl Damping {
-    /// Weight of each link by its number of members; none where all are 1.
-    pub(crate) fn weights(self, power: f32, links: &Grouped) -> Vec<f32> {
-        let weigh = |f: &dyn Fn(f32) -> f32| {
-            (0..links.rows()).map(|l| f(links.count(l).max(1) as f32).max(f32::MIN_POSITIVE)).collect()
-        };
-        match self {
-            Self::None => Vec::new(),
-            Self::Log => weigh(&|n| 1.0 / n.ln_1p()),
-            Self::Power => weigh(&|n| n.powf(-power)),
-        }
-    }
-}
-
-/// Each row's number of members to a power.
-pub(crate) fn powers(rows: &Grouped, power: f32) -> Vec<f32> {
-    (0..rows.rows()).map(|i| (rows.count(i) as f32).powf(power)).collect()
 }
 
 /// An ItemCF table that follows events.

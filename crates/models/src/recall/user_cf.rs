@@ -15,9 +15,9 @@ use crate::Error;
 use crate::recall::blocks::{Budget, Rows};
 use crate::recall::cooccurrence::{Cooccurrence, Sides};
 use crate::recall::envelope;
-use crate::recall::item_cf::{Damping, powers};
 use crate::recall::lists::InvertedLists;
 use crate::recall::positives::{Event, Grouped, Positives};
+use crate::recall::similarity::{Damping, Similarity};
 use crate::recall::top::{Top, top};
 
 const MODEL: &str = "user_cf";
@@ -72,31 +72,23 @@ impl UserCfConfig {
     /// # Errors
     /// An option out of range.
     pub fn check(&self) -> Result<(), Error> {
-        let numbers = [
-            ("damping_power", self.damping_power),
-            ("source_power", self.source_power),
-            ("target_power", self.target_power),
-            ("shrinkage", self.shrinkage),
-            ("decay_per_day", self.decay_per_day),
-        ];
-        match numbers.iter().find(|(_, x)| !(x.is_finite() && *x >= 0.0)) {
-            Some((key, x)) => {
-                Err(Error::Config(format!("{MODEL}: key `{key}` is {x}; it must be 0 or more")))
-            }
-            None => Ok(()),
+        self.similarity().check(MODEL)
+    }
+
+    fn similarity(&self) -> Similarity {
+        Similarity {
+            neighbours: self.neighbours,
+            damping: self.damping,
+            damping_power: self.damping_power,
+            source_power: self.source_power,
+            target_power: self.target_power,
+            shrinkage: self.shrinkage,
+            decay_per_day: self.decay_per_day,
         }
     }
 
     fn cooccurrence<'a>(&self, sides: &'a Sides) -> Cooccurrence<'a> {
-        Cooccurrence {
-            sides,
-            weights: self.damping.weights(self.damping_power, &sides.by_link),
-            decay_per_day: self.decay_per_day,
-            source: powers(&sides.by_row, self.source_power),
-            target: powers(&sides.by_row, self.target_power),
-            shrinkage: self.shrinkage,
-            neighbours: self.neighbours,
-        }
+        self.similarity().over(sides)
     }
 
     fn budget(&self) -> Budget {
