@@ -3,13 +3,13 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use millstream_data::{DatasetConfig, PrepareOptions, PrepareReport, Prepared, Split, Use, prepare};
 
 fn root(set: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("MILLSTREAM_DATA")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"), PathBuf::from);
+    let root =
+        std::env::var_os("MILLSTREAM_DATA").map_or_else(|| "../../../shared/data".into(), PathBuf::from);
     if root.join(set).is_dir() {
         return Some(root);
     }

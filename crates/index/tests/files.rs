@@ -95,7 +95,7 @@ fn damage(path: &Path, open: &dyn Fn() -> Result<(), millstream_index::Error>) {
 fn files_of_the_first_format_still_open() {
     let vectors: Vec<f32> = (0..96).map(|at| (at as f32 * 0.37).sin() * (1.0 + at as f32 * 0.01)).collect();
     let items: Vec<u32> = (0..24).map(|i| i * 3 + 1).collect();
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    let folder = Path::new("tests/data");
     let twin = Flat::build(4, Metric::InnerProduct, &items, &vectors).unwrap();
     for item in [4, 22, 40] {
         assert!(twin.remove(item));

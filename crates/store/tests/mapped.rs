@@ -138,7 +138,7 @@ fn damage_is_found_at_opening_or_on_asking_and_a_pull_survives_it() {
 
 #[test]
 fn what_cannot_be_mapped_is_named() {
-    let first = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/v1/rows.mill");
+    let first = Path::new("tests/v1/rows.mill");
     let said = MappedStore::open(first).unwrap_err().to_string();
     assert!(said.ends_with("open it as a store and save it again"), "{said}");
     let dir = tempfile::tempdir().unwrap();

@@ -6,7 +6,7 @@ mod support;
 use millstream_models::ModelConfig;
 use millstream_schema::{Fitter, Frame, Schema};
 use millstream_train::{Setting, TrainConfig, checkpoint};
-use std::path::PathBuf;
+use std::path::Path;
 use support::table_batch;
 
 // The files in `v1` were written by the code of version 0.1 before its format changed: a DeepFM with embeddings of 2
@@ -91,7 +91,7 @@ fn a_checkpoint_of_the_first_format_goes_on_where_it_was() {
     let labels = (0..24).map(|row| f32::from(u8::from(row % 5 < 2))).collect();
     let batch = table_batch(&encoder, &frame, labels, 1);
     for (name, dense, rows, saved, stepped) in FILES {
-        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/v1").join(format!("{name}.ckpt"));
+        let path = Path::new("tests/v1").join(format!("{name}.ckpt"));
         let (model, training) = trained_with(dense, rows);
         let tasks = ["click".to_owned()];
         let setting =

@@ -240,9 +240,7 @@ mod tests {
     /// A file of version 1, written when it was new: ALS over the halves of `every_model_is_saved_and_opened_with_its_tables`.
     #[test]
     fn a_file_of_the_first_version_is_read_forever() {
-        let read =
-            Trained::open(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/recall_model_v1.mill")))
-                .unwrap();
+        let read = Trained::open(Path::new("tests/data/recall_model_v1.mill")).unwrap();
         assert_eq!(read.about.kind, "als");
         assert_eq!((read.about.seed, read.about.catalogue), (1, 77));
         assert_eq!(read.model.items(), 21);

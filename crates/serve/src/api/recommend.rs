@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use millstream_stream::Profile;
+use millstream_stream::{Action, Profile};
 
 use crate::answer::{Failure, Feed, FeedItem, Neighbor, Neighbors, PastAction, UserHistory};
 use crate::engine::{Ask, Ranked};
@@ -36,7 +36,7 @@ pub(crate) async fn get_recommend(
         let profile = app.parts.profiles.get(&user);
         let known = is_known(app, &user, profile.as_ref())?;
         let Profile { history, seen } = profile.unwrap_or_default();
-        let (request_id, time_ms) = (app.request_id(), app.now_ms());
+        let (request_id, time_ms) = (app.request_id(), asked_at(app.now_ms(), &history));
         let ask = Ask { request_id, user, known, n, time_ms, context, history, seen, trace };
         let ranked = app.engine().recommend(&ask)?;
         observe::feed(ranked.items.len(), ranked.personal);
@@ -44,6 +44,12 @@ pub(crate) async fn get_recommend(
         Ok(Json(feed(app, ask, ranked)))
     })
     .await
+}
+
+/// When the user asks. A history ends before its request, so one that comes in the very millisecond of an
+/// action acknowledged before it counts as asked a millisecond later: the action is part of the past.
+fn asked_at(now_ms: i64, history: &[Action]) -> i64 {
+    now_ms.saturating_add(i64::from(history.iter().any(|action| action.time_ms == now_ms)))
 }
 
 fn is_known(app: &App, user: &str, profile: Option<&Profile>) -> Result<bool, Reject> {

@@ -1,7 +1,10 @@
 //! What each endpoint answers.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use millstream_schema::FixedClock;
+use millstream_serve::ServeConfig;
 use millstream_serve::routes::ROUTES;
 use millstream_stream::EventLog;
 use serde_json::{Value, json};
@@ -38,6 +41,22 @@ fn feedback_is_stored_and_changes_the_next_feed_and_the_history_even_after_a_res
         assert_eq!(&*asked.history[0].item, "i50");
         server.restart(config());
     }
+}
+
+#[test]
+fn a_feed_of_the_millisecond_of_an_action_comes_after_it() {
+    let now = 1_700_000_000_000;
+    let server = Server::start(ServeConfig { clock: Arc::new(FixedClock(now)), ..config() });
+    let asked = || {
+        get(server.addr(), "/api/recommend/anna?n=3").json();
+        server.engine.asked.lock().unwrap().pop().unwrap().time_ms
+    };
+    assert_eq!(asked(), now);
+    assert_eq!(
+        post(server.addr(), "/api/feedback", r#"{"user":"anna","item":"i00","kind":"click"}"#).status,
+        200
+    );
+    assert_eq!(asked(), now + 1, "histories end before the time of the request");
 }
 
 #[test]
