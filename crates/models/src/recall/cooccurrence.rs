@@ -160,7 +160,7 @@ impl Tiles {
     }
 
     fn new(of: &Cooccurrence<'_>) -> Self {
-        let Sides { by_link, by_row } = of.sides;
+        let by_row = &of.sides.by_row;
         let rows = by_row.rows();
         let mut row_of: Vec<u32> = (0..rows as u32).collect();
         row_of.sort_unstable_by_key(|&r| (std::cmp::Reverse(by_row.count(r as usize)), r));
@@ -180,35 +180,27 @@ impl Tiles {
             time_ms: Vec::new(),
             target,
         };
-        out.fill(by_row, by_link.rows(), of.decay_per_day > 0.0);
+        out.fill(of.sides, of.decay_per_day > 0.0);
         out
     }
 
     /// Lists by rising rank: the rows are gone through in that order.
-    fn fill(&mut self, by_row: &Grouped, links: usize, timed: bool) {
-        self.ends = vec![0; self.tiles * (links + 1)];
-        self.column = vec![0; by_row.member.len()];
-        self.time_ms = vec![0; if timed { by_row.member.len() } else { 0 }];
-        let mut filled = 0;
+    fn fill(&mut self, Sides { by_link, by_row }: &Sides, timed: bool) {
         for tile in 0..self.tiles {
             let ranks = tile * TILE..((tile + 1) * TILE).min(self.row_of.len());
-            let ends = &mut self.ends[tile * (links + 1)..][..links + 1];
-            for &row in &self.row_of[ranks.clone()] {
-                by_row.of(row as usize).iter().for_each(|&link| ends[link as usize + 1] += 1);
+            let row = |rank: usize| self.row_of[rank] as usize;
+            let mut counts: Vec<usize> = (0..by_link.rows()).map(|link| by_link.count(link)).collect();
+            if self.tiles > 1 {
+                counts.fill(0);
+                let members = ranks.clone().flat_map(|rank| by_row.of(row(rank)));
+                members.for_each(|&link| counts[link as usize] += 1);
             }
-            ends[0] = filled;
-            (0..links).for_each(|link| ends[link + 1] += ends[link]);
-            filled = ends[links];
-            let mut next = ends[..links].to_vec();
-            for (column, &row) in self.row_of[ranks].iter().enumerate() {
-                for at in by_row.span(row as usize) {
-                    let to = &mut next[by_row.member[at] as usize];
-                    self.column[*to as usize] = column as u16;
-                    if timed {
-                        self.time_ms[*to as usize] = by_row.time(at);
-                    }
-                    *to += 1;
-                }
+            let turned = by_row.turned(&counts, ranks, row, |rank| (rank % TILE) as u16);
+            let filled = self.column.len();
+            self.ends.extend(turned.offsets.iter().map(|end| (filled + end) as u32));
+            self.column.extend_from_slice(&turned.name);
+            if timed {
+                self.time_ms.extend_from_slice(&turned.time_ms);
             }
         }
     }
@@ -243,6 +235,13 @@ impl<'a> RowTile<'a> {
     /// Times beside [`RowTile::columns`].
     pub(crate) fn times(&self, link: u32) -> &'a [i64] {
         &self.tiles.time_ms[self.span(link)]
+    }
+
+    /// Terms of all sums.
+    pub(crate) fn additions(&self) -> usize {
+        let links = self.of.sides.by_link.rows() + 1;
+        let ends = &self.tiles.ends[self.tile * links..][..links];
+        self.links().iter().map(|&link| (ends[link as usize + 1] - ends[link as usize]) as usize).sum()
     }
 
     #[inline(always)]

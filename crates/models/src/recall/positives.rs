@@ -74,6 +74,16 @@ pub(crate) struct Grouped {
     pub(crate) time_ms: Vec<i64>,
 }
 
+/// Rows by member: what [`Grouped::turned`] makes.
+pub(crate) struct Turned<N> {
+    /// `[members + 1]`.
+    pub(crate) offsets: Vec<usize>,
+    /// Of the rows of each member, in the order in which they were gone through.
+    pub(crate) name: Vec<N>,
+    /// Beside `name`; empty where times are not known.
+    pub(crate) time_ms: Vec<i64>,
+}
+
 impl Grouped {
     /// Distinct items of each user, the latest `most` of them (0: all).
     pub(crate) fn by_user(positives: &Positives<'_>, most: usize) -> Result<Self, Error> {
@@ -157,27 +167,62 @@ impl Grouped {
 
     /// Rows and members exchanged; members stay in rising order.
     pub(crate) fn transposed(&self, members: usize) -> Self {
-        let mut offsets = vec![0usize; members + 1];
-        for &m in &self.member {
-            offsets[m as usize + 1] += 1;
+        let mut counts = vec![0; members];
+        self.member.iter().for_each(|&m| counts[m as usize] += 1);
+        let turned = self.turned(&counts, 0..self.rows(), |row| row, |row| row as u32);
+        Self { offsets: turned.offsets, member: turned.name, time_ms: turned.time_ms }
+    }
+
+    /// Some rows and their members exchanged: `row(at)` for each place of `places`, in that order, under the name `name(at)`;
+    /// `counts` says how often each member is in them. In parallel over ranges of members, which are found in the rows' rising lists.
+    pub(crate) fn turned<N: Copy + Default + Send>(
+        &self,
+        counts: &[usize],
+        places: Range<usize>,
+        row: impl Fn(usize) -> usize + Sync,
+        name: impl Fn(usize) -> N + Sync,
+    ) -> Turned<N> {
+        let members = counts.len();
+        let width = members.div_ceil(rayon::current_num_threads()).max(1);
+        let within = |at: usize, from: usize| {
+            let span = self.span(row(at));
+            let list = &self.member[span.clone()];
+            let before = |end: usize| match end {
+                0 => 0,
+                _ if end >= members => list.len(),
+                _ => list.partition_point(|&m| (m as usize) < end),
+            };
+            span.start + before(from)..span.start + before(from + width)
+        };
+        let mut offsets = Vec::with_capacity(members + 1);
+        offsets.push(0);
+        counts.iter().for_each(|n| offsets.push(offsets[offsets.len() - 1] + n));
+        let total = offsets[members];
+        let mut names = vec![N::default(); total];
+        let mut time_ms = vec![0i64; if self.time_ms.is_empty() { 0 } else { total }];
+        let (mut rest, mut times, mut parts) = (&mut names[..], &mut time_ms[..], Vec::new());
+        for starts in offsets[..members].chunks(width) {
+            let from = parts.len() * width;
+            let size = offsets[from + starts.len()] - starts[0];
+            let (names, later) = rest.split_at_mut(size);
+            let (stamps, later_stamps) = times.split_at_mut(size.min(times.len()));
+            (rest, times) = (later, later_stamps);
+            parts.push((from, starts, names, stamps));
         }
-        for i in 0..members {
-            offsets[i + 1] += offsets[i];
-        }
-        let mut next = offsets.clone();
-        let mut member = vec![0u32; self.member.len()];
-        let mut time_ms = vec![0i64; self.time_ms.len()];
-        for row in 0..self.rows() {
-            for at in self.span(row) {
-                let to = &mut next[self.member[at] as usize];
-                member[*to] = row as u32;
-                if let Some(time) = time_ms.get_mut(*to) {
-                    *time = self.time_ms[at];
+        parts.into_par_iter().for_each(|(from, starts, names, stamps)| {
+            let mut next: Vec<usize> = starts.iter().map(|s| s - starts[0]).collect();
+            for at in places.clone() {
+                for taken in within(at, from) {
+                    let to = &mut next[self.member[taken] as usize - from];
+                    names[*to] = name(at);
+                    if let Some(stamp) = stamps.get_mut(*to) {
+                        *stamp = self.time_ms[taken];
+                    }
+                    *to += 1;
                 }
-                *to += 1;
             }
-        }
-        Self { offsets, member, time_ms }
+        });
+        Turned { offsets, name: names, time_ms }
     }
 
     /// At most the latest `most` members of each row (0: all), ties to the lower member.

@@ -6,19 +6,18 @@
 //!
 //! A row of many additions writes nothing down, and its columns are scanned. Where all weights are 1 the scan compares counts, a
 //! register of columns at once, with the least count whose score in the best column of a stripe reaches the floor; columns met
-//! again come first, those met once after them, from where they can reach the floor.
+//! again come first, those met once after them, to where they can no longer reach the floor. What is worth an offer cannot be
+//! guessed by a processor, so offers are made many at a time and sifted without a branch.
 
 use crate::recall::cooccurrence::{RowTile, Scorer, TILE};
-use crate::recall::reach::{GROUP, Reach};
-use crate::recall::top::Top;
+use crate::recall::reach::{NO_PLACES, Reach, STRIPE};
+use crate::recall::top::{TOGETHER, Top};
 
 const DAY_MS: f32 = 86_400_000.0;
 /// Columns looked at together in a scan.
 const SCAN: usize = 16;
-/// Columns that share a least count.
-const STRIPE: usize = 256;
 /// A row of counts with fewer additions than one for so many columns is not scanned.
-const SPARSE: usize = 24;
+const SPARSE: usize = 12;
 /// Links whose columns are asked for together, before they are added: lists are short, and most lie in a cache far off.
 const AHEAD: usize = 16;
 
@@ -118,13 +117,13 @@ impl Sums {
 
 fn counted<C: Cell>(cells: &mut [C], again: &mut [u16; TILE + 1], at: &RowTile<'_>, top: &mut Top) {
     let Ok(cells) = <&mut [C; TILE]>::try_from(cells) else { return };
-    let additions: usize = at.links().iter().map(|&l| at.columns(l).len()).sum();
+    let additions = at.additions();
     let width = at.scorer().columns();
     if C::UNIT && additions > width / SPARSE {
         add(cells, at, |_, _| {});
         clear_own(cells, at);
-        let groups = &mut cells.as_chunks_mut().0[..width.div_ceil(GROUP)];
-        sift(groups, at, top);
+        let stripes = &mut cells.as_chunks_mut().0[..width.div_ceil(STRIPE)];
+        sift(stripes, at, top);
         return;
     }
     if additions > TILE.min(width / 2) {
@@ -141,12 +140,12 @@ fn counted<C: Cell>(cells: &mut [C], again: &mut [u16; TILE + 1], at: &RowTile<'
     });
     clear_own(cells, at);
     let (scorer, row_of) = (at.scorer(), at.row_of());
-    for &column in &again[..met.min(TILE)] {
-        // A column that stands here twice is zero the second time.
-        let score = scorer.score(std::mem::take(&mut cells[usize::from(column)]).value(), column);
-        if score >= top.floor() {
-            top.offer(row_of[usize::from(column)], score);
-        }
+    for columns in again[..met.min(TILE)].chunks(TOGETHER) {
+        top.offer_all(columns.iter().map(|&column| {
+            // A column that stands here twice is zero the second time.
+            let sum = std::mem::take(&mut cells[usize::from(column)]).value();
+            (row_of[usize::from(column)], scorer.score(sum, column))
+        }));
     }
     top.tighten();
     met_once(cells, at, scorer, top);
@@ -204,62 +203,61 @@ fn clear_own<C: Cell>(cells: &mut [C; TILE], at: &RowTile<'_>) {
 /// Offers the columns that were met once, which alone are not zero now.
 fn met_once<C: Cell>(cells: &[C; TILE], at: &RowTile<'_>, scorer: Scorer<'_>, top: &mut Top) {
     let most = if C::UNIT { 1.0 } else { at.links().iter().map(|&l| at.of.weight(l)).fold(0.0, f32::max) };
-    let mut first = scorer.first(most, top.floor());
     let row_of = at.row_of();
+    let (mut floor, mut first) = (top.floor(), scorer.first(most, top.floor()));
     for &link in at.links() {
-        for &column in at.columns(link).iter().rev() {
-            if usize::from(column) < first {
-                break;
-            }
-            let score = scorer.score(cells[usize::from(column)].value(), column);
-            if score >= top.floor() && !top.offer(row_of[usize::from(column)], score) {
-                first = scorer.first(most, top.floor());
-            }
+        let columns = at.columns(link);
+        if columns.last().is_none_or(|&c| usize::from(c) < first) {
+            continue;
+        }
+        for columns in columns[columns.partition_point(|&c| usize::from(c) < first)..].chunks(TOGETHER) {
+            top.offer_all(columns.iter().map(|&column| {
+                let column = usize::from(column);
+                (row_of[column], scorer.score(cells[column].value(), column as u16))
+            }));
+        }
+        if top.floor() > floor {
+            (floor, first) = (top.floor(), scorer.first(most, top.floor()));
         }
     }
 }
 
-/// Offers and clears all columns of a row whose weights are 1; `cells` are whole groups.
-fn sift<C: Cell>(cells: &mut [[C; GROUP]], at: &RowTile<'_>, top: &mut Top) {
+/// Offers and clears all columns of a row whose weights are 1. It goes backwards, for scores by equal counts fall that way: few are
+/// offered that do not stay.
+fn sift<C: Cell>(cells: &mut [[C; STRIPE]], at: &RowTile<'_>, top: &mut Top) {
     let (scorer, row_of) = (at.scorer(), at.row_of());
-    let last = scorer.columns() - 1;
-    for (stripe, cells) in cells.chunks(STRIPE / GROUP).enumerate() {
-        let best = (stripe * STRIPE + STRIPE - 1).min(last);
-        let least = C::counted(scorer.least(best as u16, top.floor()).max(2));
-        for (group, cells) in cells.iter().enumerate() {
-            reaching(cells, least, |i, count| {
-                let column = stripe * STRIPE + group * GROUP + i;
-                top.offer(row_of[column], scorer.score(count.value(), column as u16));
-            });
+    let (last, mut places) = (scorer.columns() - 1, NO_PLACES);
+    let best = |stripe: usize| (stripe * STRIPE + STRIPE - 1).min(last) as u16;
+    let mut least = 2;
+    for (stripe, cells) in cells.iter().enumerate().rev() {
+        // It never falls on the way: scores by an equal count do, and the floor rises.
+        if scorer.score(least as f32, best(stripe)) < top.floor() {
+            least = scorer.least(best(stripe), top.floor()).max(2);
         }
+        let n = C::places(cells, C::counted(least), &mut places);
+        top.offer_all(places[..n].iter().map(|&place| {
+            let column = stripe * STRIPE + usize::from(place);
+            (row_of[column], scorer.score(cells[usize::from(place)].value(), column as u16))
+        }));
     }
     top.tighten();
     let one = C::counted(1);
-    let mut first = scorer.first(1.0, top.floor());
-    // Backwards, for their scores fall that way.
-    for (group, cells) in cells.iter().enumerate().rev() {
-        if (group + 1) * GROUP <= first {
+    for (stripe, cells) in cells.iter().enumerate().rev() {
+        if scorer.score(1.0, best(stripe)) < top.floor() {
             break;
         }
-        reaching(cells, one, |i, count| {
-            let column = group * GROUP + i;
-            if count == one && !top.offer(row_of[column], scorer.score(1.0, column as u16)) {
-                first = scorer.first(1.0, top.floor());
-            }
-        });
+        let n = C::places(cells, one, &mut places);
+        top.offer_all(places[..n].iter().map(|&place| {
+            let column = stripe * STRIPE + usize::from(place);
+            // Those met again were offered before.
+            let sum = if cells[usize::from(place)] == one { 1.0 } else { 0.0 };
+            (row_of[column], scorer.score(sum, column as u16))
+        }));
+        if !top.is_tight() {
+            top.tighten();
+        }
     }
     cells.as_flattened_mut().fill(C::default());
-}
-
-/// Tells of each cell that is not below `least`.
-#[inline(always)]
-fn reaching<C: Cell>(cells: &[C; GROUP], least: C, mut tell: impl FnMut(usize, C)) {
-    let mut reach = C::reach(cells, least);
-    while reach != 0 {
-        let i = reach.trailing_zeros() as usize;
-        tell(i, cells[i]);
-        reach &= reach - 1;
-    }
 }
 
 /// Offers and clears all columns.

@@ -4,30 +4,43 @@ use std::cmp::Ordering;
 
 use millstream_schema::ItemRow;
 
-/// Keeps the best `k` of the rows offered: falling score, ties by rising row. Holds at most max(4k, 256) of them at once.
-/// Only positive scores are taken. What is kept does not depend on the order of offers.
+/// Keeps the best `k` of the rows offered: falling score, ties by rising row. Holds at most max(3k, 64) of them
+/// before those that are offered together. Only positive scores are taken. What is kept does not depend on the order of offers.
 #[derive(Debug)]
 pub(crate) struct Top {
     k: usize,
     room: usize,
-    /// The score's bits above the row's complement: a positive float orders as its bits do.
+    /// By [`key`].
     kept: Vec<u64>,
     floor: f32,
+}
+
+/// The score's bits above the row's complement: a positive float orders as its bits do.
+#[inline(always)]
+fn key(row: ItemRow, score: f32) -> u64 {
+    u64::from(score.to_bits()) << 32 | u64::from(!row)
+}
+
+/// Most offers of [`Top::offer_all`].
+pub(crate) const TOGETHER: usize = 256;
+
+/// Kept before all but the best are dropped: few, so that the floor soon tells what need not be offered.
+fn room(k: usize) -> usize {
+    k.saturating_mul(3).max(64)
 }
 
 impl Top {
     /// `k` 0 keeps all.
     pub(crate) fn new(k: usize) -> Self {
         let k = if k == 0 { usize::MAX } else { k };
-        let room = k.saturating_mul(4).max(256);
-        Self { k, room, kept: Vec::new(), floor: f32::MIN_POSITIVE }
+        Self { k, room: room(k), kept: Vec::new(), floor: f32::MIN_POSITIVE }
     }
 
     /// Bytes that one of these holds at most, among so many rows.
     pub(crate) fn bytes(k: usize, rows: usize) -> usize {
-        let most = if k == 0 { rows } else { k.saturating_mul(4).max(256) };
+        let most = if k == 0 { rows } else { room(k) };
         // A growing vector may own twice what it needs.
-        most.saturating_mul(16)
+        most.saturating_add(TOGETHER).saturating_mul(16)
     }
 
     /// A score below this cannot enter.
@@ -36,17 +49,36 @@ impl Top {
         self.floor
     }
 
-    /// Offers one row; says whether the floor is still what it was.
+    /// Offers one row.
     #[inline(always)]
-    pub(crate) fn offer(&mut self, row: ItemRow, score: f32) -> bool {
+    pub(crate) fn offer(&mut self, row: ItemRow, score: f32) {
         if score >= self.floor {
-            self.kept.push(u64::from(score.to_bits()) << 32 | u64::from(!row));
-            if self.kept.len() == self.room {
+            self.kept.push(key(row, score));
+            if self.kept.len() >= self.room {
                 self.cut();
-                return false;
             }
         }
-        true
+    }
+
+    /// Offers several together, at most [`TOGETHER`]: no branch depends on a score.
+    #[inline(always)]
+    pub(crate) fn offer_all(&mut self, offers: impl ExactSizeIterator<Item = (ItemRow, f32)>) {
+        let (mut held, floor) = (self.kept.len(), self.floor);
+        self.kept.resize(held + offers.len(), 0);
+        let kept = &mut self.kept[..];
+        for (row, score) in offers {
+            kept[held] = key(row, score);
+            held += usize::from(score >= floor);
+        }
+        self.kept.truncate(held);
+        if held >= self.room {
+            self.cut();
+        }
+    }
+
+    /// Whether the floor says what can still enter.
+    pub(crate) fn is_tight(&self) -> bool {
+        self.floor > f32::MIN_POSITIVE
     }
 
     /// Raises the floor to the k-th best of those offered so far, if there are so many.
@@ -110,9 +142,12 @@ mod tests {
             let mut all: Vec<(u32, f32)> = Vec::new();
             for (row, &score) in scores.iter().enumerate() {
                 let (row, score) = ((row as u32).wrapping_mul(2_654_435_761), f32::from(score) / 7.0);
-                kept.offer(row, score);
                 all.push((row, score));
             }
+            // One by one, then together.
+            let (single, more) = all.split_at(all.len() / 3);
+            single.iter().for_each(|&(row, score)| kept.offer(row, score));
+            more.chunks(TOGETHER).for_each(|some| kept.offer_all(some.iter().copied()));
             all.retain(|x| x.1 > 0.0);
             all.sort_by(by_score);
             all.truncate(if k == 0 { usize::MAX } else { k });
