@@ -63,6 +63,9 @@ impl Top {
     /// Offers several together, at most [`TOGETHER`]: no branch depends on a score.
     #[inline(always)]
     pub(crate) fn offer_all(&mut self, offers: impl ExactSizeIterator<Item = (ItemRow, f32)>) {
+        if offers.len() == 0 {
+            return;
+        }
         let (mut held, floor) = (self.kept.len(), self.floor);
         self.kept.resize(held + offers.len(), 0);
         let kept = &mut self.kept[..];
