@@ -38,6 +38,11 @@ fn a_missing_file_is_answered_with_the_nearest_name() {
         &["recpie.toml", "did you mean `recipe.toml`?"],
     );
     refused(dir, "train recpie.toml --prepared p --out r", &["recpie.toml", "did you mean `recipe.toml`?"]);
+    refused(
+        dir,
+        "train gowalla_als --prepared p --out r",
+        &["gowalla_als", "`als`", "millstream recipe run"],
+    );
     refused(dir, "data prepare . --out p", &["there is no dataset.toml in this folder"]);
     refused(dir, "data synth --out w --config wrld.toml", &["wrld.toml", "no such file"]);
     refused(dir, "serve --run nowhere --port 0", &["nowhere", "no prepared directory"]);

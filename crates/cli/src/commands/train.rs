@@ -68,6 +68,14 @@ pub struct Options {
 /// Runs the command.
 pub fn run(options: Options, global: &Global) -> Result<Verdict, Failure> {
     let mut recipe = recipe::find(&options.recipe, None)?.parse()?;
+    if recipe.learns_at_once() {
+        return Err(format!(
+            "{}: `{}` learns from all positives at once and is not trained in steps; `millstream recipe run` makes and \
+             measures it",
+            options.recipe, recipe.model.name
+        )
+        .into());
+    }
     recipe.training.seed = options.seed.unwrap_or(recipe.training.seed);
     recipe.training.epochs = options.epochs.unwrap_or(recipe.training.epochs);
     if !options.resume && options.out.join(LATEST).exists() {
