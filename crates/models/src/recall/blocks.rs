@@ -129,14 +129,16 @@ pub(crate) fn lists_of<S>(
     let share = budget.share(size)?;
     let (next, held) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let work = |_| -> Result<Vec<Block>, Error> {
-        let (mut scratch, mut top, mut done) = (scratch(), Top::new(size.neighbours), Vec::new());
+        let (mut scratch, mut top) = (scratch(), Top::new(size.neighbours));
+        let (mut done, mut expected) = (Vec::new(), 0);
         loop {
             let from = next.fetch_add(BLOCK, Relaxed);
             if from >= size.rows {
                 return Ok(done);
             }
-            let block =
-                block(from..(from + BLOCK).min(size.rows), &mut top, |at, top| one(&mut scratch, at, top));
+            let range = from..(from + BLOCK).min(size.rows);
+            let block = block(range, expected, &mut top, |at, top| one(&mut scratch, at, top));
+            expected = block.entries.len();
             budget.check(held.fetch_add(block.entries.len(), Relaxed) + block.entries.len(), &share)?;
             done.push(block);
         }
@@ -147,8 +149,10 @@ pub(crate) fn lists_of<S>(
     Ok(joined(budget.model, blocks, size.rows))
 }
 
-fn block(range: Range<usize>, top: &mut Top, mut one: impl FnMut(usize, &mut Top)) -> Block {
-    let mut block = Block { from: range.start, counts: Vec::with_capacity(range.len()), entries: Vec::new() };
+/// Room is made for as many entries as are `expected`: about as many as the block before had.
+fn block(range: Range<usize>, expected: usize, top: &mut Top, mut one: impl FnMut(usize, &mut Top)) -> Block {
+    let counts = Vec::with_capacity(range.len());
+    let mut block = Block { from: range.start, counts, entries: Vec::with_capacity(expected) };
     for at in range {
         one(at, top);
         block.counts.push(top.drain_into(&mut block.entries) as u32);

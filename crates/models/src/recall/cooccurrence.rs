@@ -162,8 +162,7 @@ impl Tiles {
     fn new(of: &Cooccurrence<'_>) -> Self {
         let by_row = &of.sides.by_row;
         let rows = by_row.rows();
-        let mut row_of: Vec<u32> = (0..rows as u32).collect();
-        row_of.sort_unstable_by_key(|&r| (std::cmp::Reverse(by_row.count(r as usize)), r));
+        let row_of = by_frequency(by_row);
         let mut rank = vec![0u32; rows];
         row_of.iter().enumerate().for_each(|(at, &r)| rank[r as usize] = at as u32);
         let target = row_of.iter().map(|&r| {
@@ -198,12 +197,34 @@ impl Tiles {
             let turned = by_row.turned(&counts, ranks, row, |rank| (rank % TILE) as u16);
             let filled = self.column.len();
             self.ends.extend(turned.offsets.iter().map(|end| (filled + end) as u32));
-            self.column.extend_from_slice(&turned.name);
+            append(&mut self.column, turned.name);
             if timed {
-                self.time_ms.extend_from_slice(&turned.time_ms);
+                append(&mut self.time_ms, turned.time_ms);
             }
         }
     }
+}
+
+/// Rows by falling number of members, ties by row.
+fn by_frequency(of: &Grouped) -> Vec<u32> {
+    let most = (0..of.rows()).map(|row| of.count(row)).max().unwrap_or(0);
+    let rarity = |row: u32| most - of.count(row as usize);
+    let mut next = vec![0u32; most + 2];
+    let rows = 0..of.rows() as u32;
+    rows.clone().for_each(|row| next[rarity(row) + 1] += 1);
+    (0..=most).for_each(|at| next[at + 1] += next[at]);
+    let mut row_of = vec![0; of.rows()];
+    for row in rows {
+        let to = &mut next[rarity(row)];
+        row_of[*to as usize] = row;
+        *to += 1;
+    }
+    row_of
+}
+
+/// Without a copy where `more` comes first.
+fn append<T: Copy>(to: &mut Vec<T>, more: Vec<T>) {
+    if to.is_empty() { *to = more } else { to.extend_from_slice(&more) }
 }
 
 /// One row's links in one tile of columns.

@@ -34,6 +34,10 @@ impl Positives<'_> {
     pub fn users(&self) -> usize {
         self.offsets.len().saturating_sub(1)
     }
+
+    fn span(&self, user: usize) -> Range<usize> {
+        self.offsets[user] as usize..self.offsets[user + 1] as usize
+    }
 }
 
 /// One positive action that came after the others.
@@ -90,6 +94,17 @@ impl Grouped {
         positives.check()?;
         let users = positives.users();
         let timed = !positives.time_ms.is_empty();
+        let as_asked = |user| {
+            let list = &positives.item[positives.span(user)];
+            list.is_sorted_by(|a, b| a < b) && (most == 0 || list.len() <= most)
+        };
+        if (0..users).into_par_iter().with_min_len(BLOCK).all(as_asked) {
+            return Ok(Self {
+                offsets: positives.offsets.iter().map(|&end| end as usize).collect(),
+                member: positives.item.to_vec(),
+                time_ms: positives.time_ms.to_vec(),
+            });
+        }
         let blocks: Vec<(Vec<usize>, Vec<u32>, Vec<i64>)> = (0..users.div_ceil(BLOCK))
             .into_par_iter()
             .map(|b| {
@@ -98,8 +113,13 @@ impl Grouped {
                 let mut out = (Vec::with_capacity(BLOCK), Vec::with_capacity(places as usize), Vec::new());
                 let mut list = Vec::new();
                 for user in users {
-                    let span = positives.offsets[user] as usize..positives.offsets[user + 1] as usize;
-                    out.0.push(one_user(positives, span, most, &mut list, (&mut out.1, &mut out.2)));
+                    out.0.push(one_user(
+                        positives,
+                        positives.span(user),
+                        most,
+                        &mut list,
+                        (&mut out.1, &mut out.2),
+                    ));
                 }
                 out
             })

@@ -86,7 +86,8 @@ impl Top {
 
     /// Raises the floor to the k-th best of those offered so far, if there are so many.
     pub(crate) fn tighten(&mut self) {
-        if self.kept.len() >= self.k {
+        // With `k` of them and a floor, it is theirs.
+        if self.kept.len() > self.k || (self.kept.len() == self.k && !self.is_tight()) {
             self.cut();
         }
     }
