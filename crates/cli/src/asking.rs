@@ -2,6 +2,7 @@
 
 use millstream_data::Prepared;
 use millstream_pipeline::{Pipeline, Request};
+use millstream_schema::Remembered;
 use millstream_schema::examples::Action;
 use millstream_schema::ids::NO_ROW;
 use millstream_stream::{Action as Past, Profile};
@@ -9,19 +10,17 @@ use std::sync::Arc;
 
 use crate::chain::segment_of;
 
-/// Makes requests as training saw them: the kinds of actions that enter histories, the latest so many.
+/// Makes requests as training saw them: with those past actions that examples carry.
 #[derive(Clone)]
 pub struct Asking {
     pipeline: Arc<Pipeline>,
-    kinds: Vec<u8>,
-    max_history: usize,
+    remembered: Remembered,
 }
 
 impl Asking {
     /// For a pipeline over this prepared data.
     pub fn new(pipeline: Arc<Pipeline>, prepared: &Prepared) -> Self {
-        let (kinds, max_history) = (prepared.history_kinds().to_vec(), prepared.max_history());
-        Self { pipeline, kinds, max_history }
+        Self { pipeline, remembered: prepared.remembered() }
     }
 
     /// A request for `n` items for the user with this profile, at that time.
@@ -32,11 +31,10 @@ impl Asking {
             let item = catalogue.item(&a.item)?;
             Some(Action { item, time_ms: a.time_ms, kind: a.kind.code(), value: a.value })
         };
-        let kinds = &self.kinds;
-        let counts = |a: &&Past| a.time_ms < time_ms && (kinds.is_empty() || kinds.contains(&a.kind.code()));
-        let mut history: Vec<Action> = profile.history.iter().filter(counts).filter_map(action).collect();
-        let excess = history.len().saturating_sub(self.max_history);
-        history.drain(..excess);
+        let mut picker = self.remembered.picker();
+        let earlier = profile.history.iter().rev().filter(|a| a.time_ms < time_ms).filter_map(action);
+        let mut history: Vec<Action> = earlier.filter(|a| picker.takes(a.kind)).collect();
+        history.reverse();
         let field = self.pipeline.config().catalogue.segment.as_deref();
         Request {
             history,

@@ -189,11 +189,7 @@ impl Chain {
 
     /// Time of the log's last action, epoch milliseconds; `i64::MIN` when it has none.
     pub fn prepared_end(&self) -> Result<i64, Failure> {
-        let mut last = i64::MIN;
-        for split in Split::ALL {
-            last = last.max(self.prepared.interactions(split)?.time_ms.into_iter().max().unwrap_or(i64::MIN));
-        }
-        Ok(last)
+        Ok(self.prepared.all_actions()?.time_ms.into_iter().max().unwrap_or(i64::MIN))
     }
 }
 

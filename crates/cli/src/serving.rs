@@ -1,7 +1,6 @@
 //! Serving a chain: the live stream, the listener, and a look at one feed.
 
 use clap::Args;
-use millstream_data::Split;
 use millstream_pipeline::PipelineConfig;
 use millstream_schema::{Clock, Event, EventKind};
 use millstream_serve::{Parts, ServeConfig};
@@ -77,7 +76,10 @@ pub fn parts(chain: Chain, dir: &RunDir, clock: Arc<dyn Clock>, global: &Global)
     }
     let stream = Stream::open(&dir.live())?;
     let bar = Bar::new("histories", stream.ledger.end(), "events", global.quiet);
-    let profiles = Arc::new(Profiles::rebuild(&stream, Limits::default(), &mut |done, _| bar.at(done))?);
+    // As many of each kind as training may have seen of them.
+    let limits = Limits::default();
+    let limits = Limits { history: limits.history.max(chain.prepared.max_history()), ..limits };
+    let profiles = Arc::new(Profiles::rebuild(&stream, limits, &mut |done, _| bar.at(done))?);
     bar.done(format!("{} users", profiles.len()));
     let mut engine = ChainEngine::new(chain, clock);
     if !fresh {
@@ -107,21 +109,19 @@ fn copy_log(chain: &Chain, stream: &Stream, global: &Global) -> Result<(), Failu
     let prepared = &chain.prepared;
     stream.records.items().put_many(&chain.records.items)?;
     stream.records.users().put_many(&chain.records.users)?;
-    let mut events = Vec::new();
-    for split in Split::ALL {
-        let x = prepared.interactions(split)?;
-        for user in 0..x.users() {
-            for at in x.offsets[user] as usize..x.offsets[user + 1] as usize {
-                events.push(Event {
-                    user: prepared.users.name(user as u32).to_owned(),
-                    item: prepared.items.name(x.items[at]).to_owned(),
-                    kind: kind_of(x.kind[at]),
-                    time_ms: x.time_ms[at],
-                    value: x.value[at],
-                    request: None,
-                    position: None,
-                });
-            }
+    let x = prepared.all_actions()?;
+    let mut events = Vec::with_capacity(x.items.len());
+    for user in 0..x.users() {
+        for at in x.offsets[user] as usize..x.offsets[user + 1] as usize {
+            events.push(Event {
+                user: prepared.users.name(user as u32).to_owned(),
+                item: prepared.items.name(x.items[at]).to_owned(),
+                kind: kind_of(x.kind[at], prepared.event_kinds()),
+                time_ms: x.time_ms[at],
+                value: x.value[at],
+                request: None,
+                position: None,
+            });
         }
     }
     events.sort_by_key(|e| e.time_ms);
@@ -139,15 +139,11 @@ fn copy_log(chain: &Chain, stream: &Stream, global: &Global) -> Result<(), Failu
     Ok(())
 }
 
-/// The built-in kind of this code; custom kinds come back as clicks, which is what histories make of them.
-fn kind_of(code: u8) -> EventKind {
-    match code {
-        2 => EventKind::Cart,
-        3 => EventKind::Order,
-        4 => EventKind::Like,
-        5 => EventKind::Play,
-        _ => EventKind::Click,
-    }
+/// The kind with this code: one of those met, or a built-in one where an earlier version did not write them down.
+fn kind_of(code: u16, met: &[EventKind]) -> EventKind {
+    use EventKind::{Cart, Click, Like, Order, Play};
+    let built_in = [Click, Cart, Order, Like, Play];
+    met.iter().chain(&built_in).find(|kind| kind.code() == code).cloned().unwrap_or(Click)
 }
 
 /// Serves until the process is told to stop.

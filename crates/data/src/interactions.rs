@@ -3,9 +3,9 @@
 use std::ops::Range;
 use std::path::Path;
 
-use millstream_schema::History;
 use millstream_schema::examples::Action;
 use millstream_schema::ids::NO_ROW;
+use millstream_schema::{History, Kinds, Remembered};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::layout::{Reader, Writer};
@@ -54,7 +54,7 @@ impl<T> Ragged<T> {
     }
 }
 
-/// Positives of the first task in one part, by user, in time order.
+/// Actions by user, in time order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Interactions {
     /// `[U + 1]`: user u owns the places `offsets[u]..offsets[u + 1]`.
@@ -64,7 +64,7 @@ pub struct Interactions {
     /// Epoch milliseconds, rising per user.
     pub time_ms: Vec<i64>,
     /// [`millstream_schema::EventKind::code`].
-    pub kind: Vec<u8>,
+    pub kind: Vec<u16>,
     /// The actions' values.
     pub value: Vec<f32>,
 }
@@ -99,14 +99,14 @@ pub struct EvalUsers {
     pub seen: Ragged<u32>,
 }
 
-/// Every action of every user, by user, oldest first. 18 bytes per action, impressions left out.
+/// Every action of every user, by user, oldest first. 19 bytes per action, impressions left out.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Actions {
     /// `[U + 1]`.
     pub(crate) offsets: Vec<u32>,
     pub(crate) item: Vec<u32>,
     pub(crate) time_ms: Vec<i64>,
-    pub(crate) kind: Vec<u8>,
+    pub(crate) kind: Vec<u16>,
     pub(crate) value: Vec<f32>,
     /// The part from which on the action is visible.
     pub(crate) split: Vec<u8>,
@@ -132,12 +132,12 @@ pub(crate) struct EvalRules<'a> {
     /// Whether users without positives in the part are left out.
     pub(crate) future: bool,
     /// Kinds that enter histories.
-    pub(crate) kinds: &'a [bool; 256],
+    pub(crate) kinds: &'a Kinds,
     /// Lifetimes of the items.
     pub(crate) created_ms: &'a [i64],
     pub(crate) retired_ms: &'a [i64],
-    /// Kinds of action after which an item may neither be shown nor be right.
-    pub(crate) barred: &'a [bool; 256],
+    /// Kinds of action after which an item may neither be shown nor be right, if there are any.
+    pub(crate) barred: Option<&'a Kinds>,
 }
 
 impl Actions {
@@ -153,12 +153,12 @@ impl Actions {
         Action { item: self.item[at], time_ms: self.time_ms[at], kind: self.kind[at], value: self.value[at] }
     }
 
-    /// Adds to `out` the latest `most` actions that a request of `user` at `time_ms` in `split` may
-    /// know: strictly earlier, of these kinds, visible to the part. O(log + taken).
+    /// Adds to `out` the actions that a request of `user` at `time_ms` in `split` carries, of those that it may know: strictly
+    /// earlier and visible to the part. O(log + those gone through until every list is full).
     pub(crate) fn push_history(
         &self,
         (user, time_ms, split): (u32, i64, Split),
-        (kinds, most): (&[bool; 256], usize),
+        remembered: &Remembered,
         scratch: &mut Vec<usize>,
         out: &mut History,
     ) {
@@ -166,18 +166,27 @@ impl Actions {
         if user != NO_ROW {
             let span = self.span(user);
             let end = span.start + self.time_ms[span.clone()].partition_point(|&t| t < time_ms);
-            let known = |&at: &usize| kinds[usize::from(self.kind[at])] && self.split[at] <= split as u8;
-            scratch.extend((span.start..end).rev().filter(known).take(most));
+            let mut picker = remembered.picker();
+            let known = (span.start..end).rev().filter(|&at| self.split[at] <= split as u8);
+            for at in known {
+                if picker.is_full() {
+                    break;
+                }
+                if picker.takes(self.kind[at]) {
+                    scratch.push(at);
+                }
+            }
         }
         out.push(scratch.iter().rev().map(|&at| self.action(at)));
     }
 
-    /// Positives of one part.
-    pub(crate) fn interactions(&self, split: Split) -> Interactions {
+    /// Positives of the first task in one part; with none, all actions.
+    pub(crate) fn interactions(&self, split: Option<Split>) -> Interactions {
         let mut out =
             Interactions { offsets: vec![0], items: vec![], time_ms: vec![], kind: vec![], value: vec![] };
+        let wanted = |&at: &usize| split.is_none_or(|split| self.target[at] == split as u8);
         for user in 0..self.users() as u32 {
-            for at in self.span(user).filter(|&at| self.target[at] == split as u8) {
+            for at in self.span(user).filter(wanted) {
                 out.items.push(self.item[at]);
                 out.time_ms.push(self.time_ms[at]);
                 out.kind.push(self.kind[at]);
@@ -217,7 +226,7 @@ impl Actions {
             users,
         };
         for &user in &out.users {
-            let in_history = |&at: &usize| rules.kinds[usize::from(self.kind[at])];
+            let in_history = |&at: &usize| rules.kinds.holds(self.kind[at]);
             out.history.push(self.past(user, rules).filter(in_history).map(|at| self.action(at)));
             out.truth.push(self.future(user, rules));
             out.seen.push(self.barred(user, rules));
@@ -249,12 +258,12 @@ impl Actions {
     }
 
     fn has_past(&self, user: u32, rules: &EvalRules<'_>) -> bool {
-        self.past(user, rules).any(|at| rules.kinds[usize::from(self.kind[at])])
+        self.past(user, rules).any(|at| rules.kinds.holds(self.kind[at]))
     }
 
     /// Distinct items that may not be shown, rising.
     fn barred(&self, user: u32, rules: &EvalRules<'_>) -> Vec<u32> {
-        let barred = |&at: &usize| rules.barred[usize::from(self.kind[at])];
+        let barred = |&at: &usize| rules.barred.is_some_and(|kinds| kinds.holds(self.kind[at]));
         distinct(self.past(user, rules).filter(barred).map(|at| self.item[at]))
     }
 
@@ -292,7 +301,7 @@ impl Actions {
                 offsets: reader.u32s()?,
                 item: reader.u32s()?,
                 time_ms: reader.times()?,
-                kind: reader.u8s()?,
+                kind: reader.kinds()?,
                 value: reader.floats()?,
                 split: reader.u8s()?,
                 target: reader.u8s()?,

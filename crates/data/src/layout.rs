@@ -4,7 +4,7 @@
 //! array's least; floats as one value when all are equal, as bytes when all are whole and below 256,
 //! else as they are.
 
-use millstream_schema::{Column, Columns, Examples, History};
+use millstream_schema::{Column, Columns, EventKind, Examples, History};
 
 /// What is wrong with bytes that do not decode.
 pub(crate) type Wrong = &'static str;
@@ -208,6 +208,16 @@ impl<'a> Reader<'a> {
         self.wide(|x| x as u32)
     }
 
+    /// Codes of kinds of event.
+    pub(crate) fn kinds(&mut self) -> Result<Vec<u16>, Wrong> {
+        let codes = self.wide(|x| x as u16)?;
+        let old = |code: &u16| (16..EventKind::CUSTOM).contains(code);
+        match codes.iter().any(old) {
+            true => Err("its kinds of event have codes of an earlier version; prepare the data again"),
+            false => Ok(codes),
+        }
+    }
+
     pub(crate) fn u8s(&mut self) -> Result<Vec<u8>, Wrong> {
         self.wide(|x| x as u8)
     }
@@ -262,7 +272,7 @@ impl<'a> Reader<'a> {
             offsets: offsets(&self.u32s()?)?,
             item: self.u32s()?,
             time_ms: self.times()?,
-            kind: self.u8s()?,
+            kind: self.kinds()?,
             value: self.floats()?,
         })
     }

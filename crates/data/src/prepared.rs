@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use millstream_schema::{Assembler, Encoder, IdMap, suggest};
+use millstream_schema::{Assembler, Encoder, EventKind, IdMap, Kinds, Remembered, suggest};
 
 use crate::blocks::BlockReader;
 use crate::config::Kind;
@@ -98,12 +98,18 @@ impl Prepared {
         self.manifest.time_split
     }
 
-    /// [`millstream_schema::EventKind::code`]s of the actions that enter histories; all when empty.
-    pub fn history_kinds(&self) -> &[u8] {
-        &self.manifest.history_kinds
+    /// The kinds of event that were met, impressions among them; none where an earlier version prepared the data.
+    pub fn event_kinds(&self) -> &[EventKind] {
+        &self.manifest.kinds
     }
 
-    /// Actions per history, at most.
+    /// Which past actions a request carries: what examples were made by.
+    pub fn remembered(&self) -> Remembered {
+        let enter = Kinds::of_codes(self.manifest.history_kinds.clone());
+        Remembered::new(self.encoder.schema(), enter, self.manifest.max_history)
+    }
+
+    /// Actions of one behaviour list, at most.
     pub fn max_history(&self) -> usize {
         self.manifest.max_history
     }
@@ -192,7 +198,15 @@ impl Prepared {
     /// # Errors
     /// The file of actions is missing (a table has none) or damaged.
     pub fn interactions(&self, split: Split) -> Result<Interactions, Error> {
-        Ok(self.actions()?.interactions(split))
+        Ok(self.actions()?.interactions(Some(split)))
+    }
+
+    /// Every action of every user, whatever its kind and part.
+    ///
+    /// # Errors
+    /// As [`Prepared::interactions`].
+    pub fn all_actions(&self) -> Result<Interactions, Error> {
+        Ok(self.actions()?.interactions(None))
     }
 
     /// Users that have a past before the part and positives in it; with `max_users`, a seeded draw.
@@ -229,18 +243,15 @@ impl Prepared {
             None if self.manifest.ratio_split => Start::AfterAll,
             None => Start::FirstPositive,
         };
-        let barred = kinds(&self.manifest.seen_kinds);
+        let barred = Kinds::of_codes(self.manifest.seen_kinds.clone());
         let rules = EvalRules {
             split,
             start,
             future,
-            kinds: &kinds(&self.manifest.history_kinds),
+            kinds: &Kinds::of_codes(self.manifest.history_kinds.clone()),
             created_ms: &self.item_created_ms,
             retired_ms: &self.item_retired_ms,
-            barred: match self.manifest.repeats {
-                true => &[false; 256],
-                false => &barred,
-            },
+            barred: (!self.manifest.repeats).then_some(&barred),
         };
         Ok(self.actions()?.eval_users(&rules, max_users, seed))
     }
@@ -257,11 +268,4 @@ impl Prepared {
         }
         Ok(actions)
     }
-}
-
-/// Which kind codes enter histories; all when none is named.
-pub(crate) fn kinds(codes: &[u8]) -> [bool; 256] {
-    let mut out = [codes.is_empty(); 256];
-    codes.iter().for_each(|&code| out[usize::from(code)] = true);
-    out
 }

@@ -410,7 +410,7 @@ fn behaviours_are_told_apart_and_are_sets() {
     let more =
         "[[feature]]\nname = \"buys\"\nkind = \"sequence\"\nelements = [\"item_id\"]\nevents = [\"order\"]\n";
     let bench = Bench::over(more, "multi_behaviour", "embedding = 8\nblocks = 2\nheads = 2");
-    let user = |actions: &[(u32, u8)]| {
+    let user = |actions: &[(u32, u16)]| {
         let mut x = Examples { tasks: 1, labels: vec![1.0], ..Examples::default() };
         (x.request_user, x.request_time_ms) = (vec![u32::MAX], vec![1000]);
         (x.candidate_item, x.candidate_request) = (vec![0], vec![0]);

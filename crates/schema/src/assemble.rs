@@ -6,7 +6,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::encode::{FIRST, GAP_BUCKETS, MISSING, Ragged, fold};
 use crate::feature::{INTERVAL, SESSION};
-use crate::{Batch, Column, Columns, Encoder, Error, EventKind, Examples, FeatureKind, History, Rows, Side};
+use crate::{
+    Batch, Column, Columns, Encoder, Error, EventKind, Examples, FeatureKind, History, Kinds, Rows, Side,
+};
 
 /// Joins encoded users and items to examples.
 #[derive(Debug, Clone)]
@@ -119,10 +121,10 @@ impl Assembler {
             _ => Part::Gap,
         };
         let mut ragged = Ragged::new(*strength);
-        let codes: Vec<u8> = events.iter().map(EventKind::code).collect();
+        let kinds = Kinds::of(events);
         let (mut picked, mut keys) = (Vec::new(), Vec::new());
         for request in 0..x.requests() {
-            latest(&x.history, request, &codes, *max_len, &mut picked);
+            latest(&x.history, request, &kinds, *max_len, &mut picked);
             self.keys_of(&of, (x, request), &picked, &mut keys);
             for (&at, &key) in picked.iter().zip(&keys).rev() {
                 ragged.push(key, x.history.value[at]);
@@ -180,13 +182,13 @@ impl Assembler {
         let column = self.encoder.field(element).and_then(|place| self.items.get(place as u32));
         let column =
             column.ok_or_else(|| Error::Corrupt(format!("item feature `{element}` has no column")))?;
-        let codes: Vec<u8> = events.iter().map(EventKind::code).collect();
+        let kinds = Kinds::of(events);
         let mut values = Vec::with_capacity(2 * items.len());
         let (mut picked, mut past, mut current) = (Vec::new(), Vec::new(), None);
         for (&item, &request) in items.iter().zip(&x.candidate_request) {
             if current != Some(request) {
                 current = Some(request);
-                latest(&x.history, request as usize, &codes, max_len, &mut picked);
+                latest(&x.history, request as usize, &kinds, max_len, &mut picked);
                 past.clear();
                 for &at in &picked {
                     past.extend_from_slice(row_keys(column, x.history.item[at].min(self.no_item) as usize));
@@ -279,10 +281,10 @@ fn with_stranger(encoder: &Encoder, side: Side, mut known: Columns) -> Result<Co
     Ok(known)
 }
 
-/// Places of the request's latest `max_len` actions of these kinds (all when `codes` is empty), latest first.
-fn latest(history: &History, request: usize, codes: &[u8], max_len: usize, out: &mut Vec<usize>) {
+/// Places of the request's latest `max_len` actions of these kinds latest first.
+fn latest(history: &History, request: usize, kinds: &Kinds, max_len: usize, out: &mut Vec<usize>) {
     out.clear();
-    let wanted = |&at: &usize| codes.is_empty() || codes.contains(&history.kind[at]);
+    let wanted = |&at: &usize| kinds.holds(history.kind[at]);
     out.extend(history.span(request).rev().filter(wanted).take(max_len));
 }
 

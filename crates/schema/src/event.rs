@@ -35,6 +35,9 @@ const BUILT_IN: [(&str, EventKind); 6] = [
 ];
 
 impl EventKind {
+    /// Least code of a kind of the user's own. Those between it and the built-in ones were given in earlier versions.
+    pub const CUSTOM: u16 = 256;
+
     /// The name in files and at the API.
     pub fn as_str(&self) -> &str {
         match self {
@@ -53,9 +56,9 @@ impl EventKind {
         *self != Self::Impression
     }
 
-    /// One byte that stands for the kind inside histories: the built-in kinds have 0 to 5,
-    /// custom ones a hash in 16 to 255 (two custom kinds may share one; histories treat them alike).
-    pub fn code(&self) -> u8 {
+    /// What stands for the kind inside histories: the built-in kinds have 0 to 5, custom ones a hash from
+    /// [`EventKind::CUSTOM`] on. Data with two kinds that share a code is refused when it is prepared.
+    pub fn code(&self) -> u16 {
         match self {
             Self::Impression => 0,
             Self::Click => 1,
@@ -63,7 +66,10 @@ impl EventKind {
             Self::Order => 3,
             Self::Like => 4,
             Self::Play => 5,
-            Self::Custom(name) => 16 + (xxhash_rust::xxh3::xxh3_64(name.as_bytes()) % 240) as u8,
+            Self::Custom(name) => {
+                let room = u64::from(u16::MAX - Self::CUSTOM) + 1;
+                Self::CUSTOM + (xxhash_rust::xxh3::xxh3_64(name.as_bytes()) % room) as u16
+            }
         }
     }
 }
@@ -154,7 +160,12 @@ mod tests {
     #[test]
     fn a_custom_kind_has_a_plain_name_and_a_high_code() {
         let kind: EventKind = "quick_skip".parse().unwrap();
-        assert!(kind.code() >= 16);
+        assert!(kind.code() >= EventKind::CUSTOM);
+        // These shared a code when it was a byte.
+        for (a, b) in [("follow", "skip"), ("share", "apply"), ("addfav", "complete")] {
+            let code = |name: &str| name.parse::<EventKind>().unwrap().code();
+            assert_ne!(code(a), code(b));
+        }
         assert!("Quick skip".parse::<EventKind>().is_err());
         assert!("".parse::<EventKind>().is_err());
     }

@@ -15,7 +15,7 @@ pub struct History {
     /// When, epoch milliseconds.
     pub time_ms: Vec<i64>,
     /// [`crate::EventKind::code`].
-    pub kind: Vec<u8>,
+    pub kind: Vec<u16>,
     /// The action's value.
     pub value: Vec<f32>,
 }
@@ -34,7 +34,7 @@ pub struct Action {
     /// When, epoch milliseconds.
     pub time_ms: i64,
     /// [`crate::EventKind::code`].
-    pub kind: u8,
+    pub kind: u16,
     /// The action's value.
     pub value: f32,
 }

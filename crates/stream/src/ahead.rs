@@ -33,7 +33,7 @@ pub fn print_of(history: &[Action]) -> u64 {
         hash.update(&(action.item.len() as u64).to_le_bytes());
         hash.update(action.item.as_bytes());
         hash.update(&action.time_ms.to_le_bytes());
-        hash.update(&[action.kind.code()]);
+        hash.update(&action.kind.code().to_le_bytes());
     }
     hash.digest()
 }

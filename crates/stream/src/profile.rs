@@ -17,7 +17,7 @@ const CHUNK: usize = 8192;
 /// How much is remembered of each user.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Latest actions kept.
+    /// Latest actions kept of each kind: many clicks leave the few orders before them.
     pub history: usize,
     /// Latest distinct items kept as seen: acted on or shown.
     pub seen: usize,
@@ -162,13 +162,21 @@ impl Profiles {
     }
 }
 
+/// Puts the action in its place by time; of its kind the oldest goes where there are more than `limit`.
 fn insert(history: &mut VecDeque<Action>, action: Action, limit: usize) {
     let at = history.partition_point(|a| a.time_ms <= action.time_ms);
-    if history.len() < limit {
-        history.insert(at, action);
-    } else if at > 0 {
-        history.pop_front();
-        history.insert(at - 1, action);
+    let same = |a: &Action| a.kind == action.kind;
+    // Only a user with many actions can have too many of one kind.
+    let full = history.len() >= limit && history.iter().filter(|a| same(a)).count() >= limit;
+    let oldest = if full { history.iter().position(same) } else { None };
+    match oldest {
+        Some(oldest) if oldest < at => {
+            history.remove(oldest);
+            history.insert(at - 1, action);
+        }
+        Some(_) => {}
+        None if full => {}
+        None => history.insert(at, action),
     }
 }
 
@@ -234,6 +242,21 @@ mod tests {
         times.sort_unstable();
         let got: Vec<i64> = profiles.get("u").unwrap().history.iter().map(|a| a.time_ms).collect();
         assert_eq!(got, times[40..]);
+    }
+
+    #[test]
+    fn clicks_push_no_order_out() {
+        let profiles = Profiles::new(Limits { history: 4, seen: 100 });
+        profiles.apply(&event(0, EventKind::Order, 1));
+        (0..50).for_each(|i| profiles.apply(&event(1, EventKind::Click, 10 + i)));
+        profiles.apply(&event(2, EventKind::Order, 0));
+        let history = profiles.get("u").unwrap().history;
+        let told: Vec<_> = history.iter().map(|a| (a.kind.as_str(), a.time_ms)).collect();
+        let clicks = (56..60).map(|t| ("click", t));
+        assert_eq!(told, [("order", 0), ("order", 1)].into_iter().chain(clicks).collect::<Vec<_>>());
+        let none = Profiles::new(Limits { history: 0, seen: 100 });
+        none.apply(&event(0, EventKind::Order, 1));
+        assert_eq!(none.get("u").unwrap().history, []);
     }
 
     #[test]

@@ -134,7 +134,7 @@ impl Default for SplitConfig {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExamplesConfig {
-    /// Latest actions kept per request.
+    /// Latest actions kept per request; a behaviour list with kinds of its own keeps its own latest ones beside them.
     #[serde(default = "fifty")]
     pub max_history: usize,
     /// Kinds of action that enter histories; all actions when empty.

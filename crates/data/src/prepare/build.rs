@@ -1,7 +1,7 @@
 //! A log or sequences to blocks of examples: every history ends strictly before its request.
 
 use millstream_schema::ids::NO_ROW;
-use millstream_schema::{BadValues, Columns, Encoder, Examples, Fitter, History, Side};
+use millstream_schema::{BadValues, Columns, Encoder, Examples, Fitter, History, Remembered, Side};
 use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -19,7 +19,7 @@ pub(super) struct Builder<'a> {
     pub(super) story: &'a Story,
     pub(super) encoder: &'a Encoder,
     /// Kinds that enter histories.
-    pub(super) kinds: [bool; 256],
+    pub(super) remembered: Remembered,
     /// For stories without impressions.
     pub(super) negatives: Option<(NegativeSampler, FirstPositives)>,
 }
@@ -154,9 +154,8 @@ impl Builder<'_> {
     fn open(&self, user: u32, time_ms: i64, split: Split, chunk: &mut Chunk) {
         chunk.user.push(user);
         chunk.time_ms.push(time_ms);
-        let most = self.job.config.examples.max_history;
         let asked = (user, time_ms, split);
-        self.story.actions.push_history(asked, (&self.kinds, most), &mut chunk.scratch, &mut chunk.history);
+        self.story.actions.push_history(asked, &self.remembered, &mut chunk.scratch, &mut chunk.history);
     }
 
     /// A positive and its sampled negatives.

@@ -1,18 +1,18 @@
 //! Logs of events: users and items, requests and actions, then examples.
 
-use millstream_schema::{Fitter, Side};
+use millstream_schema::{Fitter, Kinds, Remembered, Side};
 use std::sync::Arc;
 
 use super::build::{Builder, observe_cells};
 use super::catalogue::Shelf;
 use super::events::Events;
+use super::kinds;
 use super::output::{Catalogue, Manifest, Parts, write_encoder};
 use super::positives::{Cut, FirstPositives, Story};
 use super::requests::{Requests, label};
 use super::{ACTIONS, CATALOGUE, Job, PrepareReport};
 use crate::config::{SplitBy, Task};
 use crate::negatives::NegativeSampler;
-use crate::prepared::kinds;
 use crate::split::{RatioSplit, TimeSplit};
 use crate::{Error, Split, Use};
 
@@ -59,6 +59,7 @@ pub(super) fn prepare(job: &Job<'_>) -> Result<PrepareReport, Error> {
     let mut library = Library::read(job, &mut report)?;
     let ids = (&mut library.users.ids, &mut library.items.ids);
     let events = Events::read(job, files, ids, &mut report)?;
+    kinds::enter(job.config, &events.kinds, &mut report)?;
     library.complete(&mut report)?;
     let story = story(job, events, &mut report)?;
     observe_cells(job, &story, &mut library.fitter)?;
@@ -148,8 +149,10 @@ pub(super) fn finish(
     catalogue.write(&job.out.join(CATALOGUE))?;
     write_encoder(job.out, &encoder)?;
     story.actions.write(&job.out.join(ACTIONS))?;
-    let codes: Vec<u8> = job.config.examples.history_events.iter().map(|k| k.code()).collect();
-    let builder = Builder { job, story: &story, encoder: &encoder, kinds: kinds(&codes), negatives };
+    let examples = &job.config.examples;
+    let enter = Kinds::of(&examples.history_events);
+    let remembered = Remembered::new(&job.config.schema, enter, examples.max_history);
+    let builder = Builder { job, story: &story, encoder: &encoder, remembered, negatives };
     write_parts(&builder, &mut report)?;
     let trained = if job.config.examples.whole { Use::Recall } else { Use::Rank };
     if report.parts.part(Split::Train, trained).candidates == 0 {

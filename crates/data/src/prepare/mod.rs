@@ -15,6 +15,7 @@ mod frames;
 mod groups;
 mod histories;
 mod joins;
+mod kinds;
 mod labels;
 mod log;
 mod output;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use millstream_schema::{Assembler, Columns, Encoder, Examples, IdMap};
+use millstream_schema::{Assembler, Columns, Encoder, EventKind, Examples, IdMap};
 use serde::{Deserialize, Serialize};
 
 use super::report::{Counts, PrepareReport};
@@ -48,8 +48,11 @@ pub(crate) struct Manifest {
     /// Whether parts do not follow each other in time.
     pub(crate) ratio_split: bool,
     /// Codes of the kinds that enter histories; all when empty.
-    pub(crate) history_kinds: Vec<u8>,
+    pub(crate) history_kinds: Vec<u16>,
     pub(crate) max_history: usize,
+    /// Kinds of event that were met.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) kinds: Vec<EventKind>,
     /// Whether sequences are whole: the block files are empty.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) whole: bool,
@@ -58,7 +61,7 @@ pub(crate) struct Manifest {
     pub(crate) repeats: bool,
     /// Codes of the kinds after which an item may not be recommended again; all when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) seen_kinds: Vec<u8>,
+    pub(crate) seen_kinds: Vec<u16>,
     /// Share of the training negatives that [`crate::balance`] kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) negatives_kept: Option<f64>,
@@ -81,6 +84,7 @@ impl Manifest {
             ratio_split: config.split_by() == crate::config::SplitBy::Ratio,
             history_kinds: config.examples.history_events.iter().map(|k| k.code()).collect(),
             max_history: config.examples.max_history,
+            kinds: report.kinds.clone(),
             whole: config.examples.whole,
             repeats: config.examples.repeats,
             seen_kinds: config.examples.seen_events.iter().map(|k| k.code()).collect(),

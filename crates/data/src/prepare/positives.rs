@@ -167,7 +167,7 @@ fn by_user(events: &Events, users: usize) -> (Actions, Vec<u32>) {
         event_of[*end as usize] = at as u32;
         *end += 1;
     }
-    let codes: Vec<u8> = events.kinds.iter().map(|k| k.code()).collect();
+    let codes: Vec<u16> = events.kinds.iter().map(|k| k.code()).collect();
     let each = || event_of.iter().map(|&e| e as usize);
     let actions = Actions {
         offsets,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use millstream_schema::BadValues;
+use millstream_schema::{BadValues, EventKind};
 use serde::{Deserialize, Serialize};
 
 use crate::split::TimeSplit;
@@ -61,6 +61,9 @@ pub struct PrepareReport {
     pub parts: Counts,
     /// Where a split by time was cut.
     pub time_split: Option<TimeSplit>,
+    /// Kinds of event that were met.
+    #[serde(skip)]
+    pub(super) kinds: Vec<EventKind>,
     /// Bad values by reason.
     pub bad: BadValues,
 }

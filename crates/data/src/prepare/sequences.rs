@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use millstream_schema::parse;
+use millstream_schema::{EventKind, parse};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::events::Events;
 use super::frames::{paths, waves};
+use super::kinds;
 use super::log::{Library, finish};
 use super::positives::Story;
 use super::{Job, PrepareReport};
@@ -25,7 +26,7 @@ const STEP_MS: i64 = 1000;
 struct Line {
     split: Split,
     /// [`EventKind::code`].
-    kind: u8,
+    kind: u16,
     /// Whether the lines of this kind come before the others, and hold nothing that is to be found.
     earlier: bool,
     items: Vec<u32>,
@@ -37,6 +38,10 @@ pub(super) fn prepare(job: &Job<'_>) -> Result<PrepareReport, Error> {
         files.ok_or_else(|| Error::Config("[dataset]: a section [dataset.sequences] is missing".into()))?;
     let mut report = PrepareReport { bad: job.bad_values(), ..PrepareReport::default() };
     let mut library = Library::read(job, &mut report)?;
+    let own_kind = [files.kind()];
+    let kinds: Vec<EventKind> =
+        files.before.iter().map(|b| &b.event).chain(own_kind.iter()).cloned().collect();
+    kinds::enter(job.config, &kinds, &mut report)?;
     let mut lines: Vec<Vec<Line>> = Vec::new();
     let earlier = files.before.iter().map(|b| (Split::Train, b.event.code(), &b.files));
     let own = [(Split::Train, &files.train), (Split::Valid, &files.valid), (Split::Test, &files.test)]

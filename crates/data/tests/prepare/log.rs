@@ -3,7 +3,7 @@ use std::fmt::Write;
 
 use millstream_data::{Prepared, Split, Use};
 use millstream_schema::ids::NO_ROW;
-use millstream_schema::{Column, Examples};
+use millstream_schema::{Column, EventKind, Examples};
 
 use super::{Case, Draw};
 
@@ -265,6 +265,39 @@ fn requests_labels_and_histories_are_those_of_the_slow_way() {
     }
     assert!(expected.is_empty(), "{} impressions are in no part", expected.len());
     assert!(positives > 100.0);
+}
+
+#[test]
+fn a_list_of_few_actions_is_not_pushed_out_by_many_others() {
+    let likes = "[[feature]]\nname = \"likes\"\nkind = \"sequence\"\nelements = [\"item_id\"]\nevents = [\"like\"]\nmax_len = 3\n";
+    let rows = world(&mut Draw(11));
+    let case = shown_case(&SHOWN.replace("[split]", &format!("{likes}[split]")), &rows);
+    let (_, prepared) = case.prepared();
+    let like = EventKind::Like.code();
+    let mut earlier = 0;
+    for split in Split::ALL {
+        let x = case.examples(split, Use::Rank);
+        for r in 0..x.requests() {
+            let (user, before) = (prepared.users.name(x.request_user[r]), x.request_time_ms[r]);
+            let own = |what: &[&str], most: usize| -> Vec<i64> {
+                let known = rows.iter().filter(|row| format!("u{}", row.user) == user);
+                let mut times: Vec<i64> =
+                    known.filter(|row| what.contains(&row.what)).map(|row| row.t * 1000).collect();
+                times.retain(|&t| t < before);
+                times.sort_unstable();
+                times.split_off(times.len().saturating_sub(most))
+            };
+            let span = x.history.span(r);
+            let of_kind = |kind: u16| span.clone().filter(|&at| x.history.kind[at] == kind).count();
+            let (all, likes) = (own(&["tap", "like"], 5), own(&["like"], 3));
+            let first = all.first().copied().unwrap_or(i64::MAX);
+            let expected = all.len() + likes.iter().filter(|&&t| t < first).count();
+            assert_eq!(span.len(), expected);
+            assert!(of_kind(like) >= likes.len());
+            earlier += expected - all.len();
+        }
+    }
+    assert!(earlier > 100, "{earlier}");
 }
 
 #[test]

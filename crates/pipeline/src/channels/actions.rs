@@ -15,11 +15,11 @@ pub struct Weighing {
     max_history: usize,
     half_life_ms: f64,
     /// (code, weight).
-    kinds: Vec<(u8, f32)>,
+    kinds: Vec<(u16, f32)>,
 }
 
 /// Weights by kind of action as (code, weight).
-pub(super) fn by_code(setup: &Setup<'_>, kinds: &BTreeMap<String, f32>) -> Result<Vec<(u8, f32)>, Error> {
+pub(super) fn by_code(setup: &Setup<'_>, kinds: &BTreeMap<String, f32>) -> Result<Vec<(u16, f32)>, Error> {
     let fine = |x: &f32| x.is_finite() && *x >= 0.0;
     if !kinds.values().all(fine) {
         return Err(setup.refuse("the weights of `kinds` must be 0 or more"));

@@ -77,7 +77,7 @@ impl Default for Options {
 
 struct I2i {
     lists: Arc<dyn ItemToItem>,
-    kinds: Vec<(u8, f32)>,
+    kinds: Vec<(u16, f32)>,
     options: Options,
 }
 
@@ -114,7 +114,7 @@ fn build(setup: &Setup<'_>) -> Result<Arc<dyn Channel>, Error> {
 
 impl I2i {
     /// What an action of this kind weighs; none where it is no trigger.
-    fn weight(&self, kind: u8) -> Option<f32> {
+    fn weight(&self, kind: u16) -> Option<f32> {
         match self.kinds.as_slice() {
             [] => Some(1.0),
             kinds => kinds.iter().find(|k| k.0 == kind).map(|k| k.1),

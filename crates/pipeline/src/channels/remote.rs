@@ -121,7 +121,7 @@ fn build(setup: &Setup<'_>) -> Result<Arc<dyn Channel>, Error> {
 }
 
 /// The kind of this code in words; a custom kind by its code, which is all that a history keeps of it.
-fn kind(code: u8) -> String {
+fn kind(code: u16) -> String {
     use EventKind::{Cart, Click, Impression, Like, Order, Play};
     let built_in = [Impression, Click, Cart, Order, Like, Play];
     built_in.iter().find(|k| k.code() == code).map_or_else(|| format!("custom_{code}"), ToString::to_string)

@@ -17,9 +17,9 @@ use crate::{Request, Resources};
 const HOUR: i64 = 3_600_000;
 
 /// A request of the user with this history: items, hours ago, kinds.
-fn with_history(user: u32, history: &[(u32, i64, u8)]) -> Call {
+fn with_history(user: u32, history: &[(u32, i64, u16)]) -> Call {
     let mut request = Request::new(&format!("u{user}"), user, NOW, 10);
-    let action = |&(item, hours, kind): &(u32, i64, u8)| Action {
+    let action = |&(item, hours, kind): &(u32, i64, u16)| Action {
         item,
         time_ms: NOW - hours * HOUR,
         kind,
@@ -32,8 +32,8 @@ fn with_history(user: u32, history: &[(u32, i64, u8)]) -> Call {
     call(request)
 }
 
-fn history() -> impl Strategy<Value = Vec<(u32, i64, u8)>> {
-    prop::collection::vec((0..ITEMS, 1..2000i64, 1..5u8), 0..25)
+fn history() -> impl Strategy<Value = Vec<(u32, i64, u16)>> {
+    prop::collection::vec((0..ITEMS, 1..2000i64, 1..5u16), 0..25)
 }
 
 /// Weights as the channels' defaults have them: halved every 30 days from the latest action on.
@@ -235,7 +235,7 @@ proptest! {
     #[test]
     fn users_alike_are_those_of_all_pairs(
         taken in prop::collection::vec((0..25u32, 0..40u32, 0..50i64), 1..200),
-        history in prop::collection::btree_map(0..40u32, 1..4u8, 0..10),
+        history in prop::collection::btree_map(0..40u32, 1..4u16, 0..10),
         own in 0..25u32,
         k in 0..50usize,
     ) {
@@ -274,7 +274,7 @@ proptest! {
         let options = "short = \"10d\"\nshort_triggers = 4\nlong_triggers = 3\nshort_weight = 2.0\nper_trigger = 12\n\
                        kinds = { click = 1.0, cart = 2.0, order = 0.5 }";
         let found = channel("i2i", options).recall(&call, k).unwrap();
-        let weight = |kind: u8| match kind { 1 => Some(1.0f32), 2 => Some(2.0), 3 => Some(0.5), _ => None };
+        let weight = |kind: u16| match kind { 1 => Some(1.0f32), 2 => Some(2.0), 3 => Some(0.5), _ => None };
         let since = NOW - 10 * DAY;
         let mut triggers: Vec<(u32, f32)> = Vec::new();
         for a in call.request.history.iter().rev().filter(|a| a.time_ms >= since) {

@@ -80,7 +80,7 @@ fn row(column: &Column, row: u32) -> Column {
     column.gather(&[row])
 }
 
-fn action(item: u32, time_ms: i64, kind: u8) -> Action {
+fn action(item: u32, time_ms: i64, kind: u16) -> Action {
     Action { item, time_ms, kind, value: 1.0 }
 }
 
