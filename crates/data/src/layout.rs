@@ -305,7 +305,7 @@ mod tests {
             offsets: vec![0, 2, 2, 3],
             item: vec![7, 70_000, 3],
             time_ms: vec![-5, 1 << 60, 0],
-            kind: vec![1, 255, 3],
+            kind: vec![1, 300, 3],
             value: vec![1.0, 0.25, -0.0],
         }
     }
@@ -352,6 +352,16 @@ mod tests {
             assert_eq!(reader.examples().unwrap(), x);
             reader.end().unwrap();
         }
+    }
+
+    #[test]
+    fn kinds_with_codes_of_an_earlier_version_are_refused() {
+        let mut x = examples();
+        x.history.kind[1] = 17;
+        let mut writer = Writer::default();
+        writer.examples(&x);
+        let reason = Reader::new(&writer.bytes).examples().unwrap_err();
+        assert!(reason.contains("prepare the data again"), "{reason}");
     }
 
     #[test]
