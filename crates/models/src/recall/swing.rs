@@ -212,8 +212,7 @@ impl LiveSwing {
         let by_user = Grouped::by_user(positives, config.max_user_items)?;
         let swing = Swing::new(config, &by_user, positives.items);
         let some = lists.sample(&swing.by_item);
-        let same =
-            lists.items() == positives.items && lists.holds(&some, &swing.lists(Rows::Some(&some))?);
+        let same = lists.items() == positives.items && lists.holds(&some, &swing.lists(Rows::Some(&some))?);
         let lists = if same { lists } else { Arc::new(swing.lists(Rows::All)?) };
         Ok(Self { config: config.clone(), by_user, lists })
     }
@@ -232,8 +231,7 @@ impl LiveSwing {
     /// # Errors
     /// As there.
     pub fn follow(&mut self, changes: &Changes) -> Result<(), Error> {
-        let (by_user, items) =
-            changes.applied(&self.by_user, self.lists.items(), self.config.max_user_items);
+        let (by_user, items) = changes.applied(&self.by_user, self.lists.items(), self.config.max_user_items);
         let mut stale = vec![false; items];
         let mut mark = |list: &[ItemRow]| list.iter().for_each(|&i| stale[i as usize] = true);
         let timed = self.config.max_item_users > 0;
