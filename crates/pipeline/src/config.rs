@@ -324,7 +324,7 @@ mod tests {
             ("every_s = 604801", ["[recall.refresh]", "`every_s` is 604801", "at most 604800"]),
             ("threads = 0", ["[recall.refresh]", "`threads` is 0", "between 1 and 256"]),
             ("every = 3", ["run.toml", "every", "did you mean `every_s`"]),
-            ("events = -1", ["run.toml", "events", "-1"]),
+            ("events = -1", ["run.toml:2", "`-1`", "u64"]),
         ] {
             let error = read(&format!("[recall.refresh]\n{text}")).unwrap_err().to_string();
             assert!(parts.iter().all(|part| error.contains(part)), "{error}");
