@@ -52,8 +52,9 @@ impl RefreshConfig {
 ///
 /// ```
 /// use millstream_pipeline::Live;
-/// let table = Live::new(1);
-/// let (before, ()) = (table.get(), table.set(2));
+/// let table: Live<u32> = Live::new(1u32);
+/// let before = table.get();
+/// table.set(2u32);
 /// assert_eq!((*before, *table.get()), (1, 2));
 /// ```
 #[derive(Debug, Default)]
