@@ -22,7 +22,9 @@ use millstream_pipeline::config::ChannelConfig;
 use millstream_pipeline::near_line::BestKept;
 use millstream_pipeline::queries::Embedded;
 use millstream_pipeline::vectors::Retrieval;
-use millstream_pipeline::{Catalogue, Item, Pipeline, PipelineConfig, Request, Resources, Takers};
+use millstream_pipeline::{
+    Catalogue, Item, Live, Pipeline, PipelineConfig, Request, Resources, Takers, UserRows,
+};
 use millstream_schema::{ItemRow, Record, suggest};
 use millstream_train::BEST;
 use std::collections::BTreeMap;
@@ -31,6 +33,7 @@ use std::sync::{Arc, RwLock};
 
 use crate::ahead::{self, Shelf};
 use crate::content::Content;
+use crate::counted::{self, Counted, Table};
 use crate::recalling::{self, ITEM_CF, Learned, retriever_of};
 use crate::records::Records;
 use crate::{Failure, measure};
@@ -83,7 +86,7 @@ impl RunDir {
 /// Everything that a feed is made of.
 pub struct Chain {
     /// The prepared data.
-    pub prepared: Prepared,
+    pub prepared: Arc<Prepared>,
     /// Users and items.
     pub records: Arc<Records>,
     /// Recall to re-rank.
@@ -94,6 +97,8 @@ pub struct Chain {
     pub content: Option<Content>,
     /// Factors that channels search, for items that come and go.
     pub learned: Vec<Learned>,
+    /// Counting tables that can follow live events.
+    pub counted: Vec<Counted>,
     /// What a worker keeps for users, where a channel of that kind is named.
     pub ahead: Option<Arc<Shelf>>,
 }
@@ -117,20 +122,14 @@ pub type Vectors = Box<dyn IndexMut>;
 impl Chain {
     /// Opens a run. Counting models take in the parts named: those that are history at that time.
     pub fn open(dir: &RunDir, config: PipelineConfig, history: &[Split]) -> Result<Self, Failure> {
-        let prepared = Prepared::open(&dir.prepared())?;
+        let prepared = Arc::new(Prepared::open(&dir.prepared())?);
         let records = Arc::new(Records::open(&dir.records())?);
         let retrievers = retrievers(dir, &config, &prepared)?;
         let vectors = retrievers[0].vectors.clone();
         let scorer = Scorer::open(&dir.ranker().join(BEST), &prepared.encoder)?;
         let scorer = Arc::new(scorer.with_precision(config.rank.precision));
-        let counted = !config.recall.models.iter().any(|m| m.name == ITEM_CF);
-        let item_cf = counted
-            .then(|| measure::count_item_cf(&prepared, &ItemCfConfig::default(), history))
-            .transpose()?;
         let popularity = popularity(&prepared, &records, &config, history)?;
         let uses = |kind: &str| config.channels.iter().any(|c| c.kind() == kind);
-        let untrained = |c: &ChannelConfig| c.kind() == "user_cf" && !c.options.contains_key("model");
-        let takers = config.channels.iter().any(untrained).then(|| takers(&prepared, history)).transpose()?;
         let content = Content::of(&config, &records.items)?;
         let ahead = uses(ahead::KIND).then(|| Arc::new(Shelf::default()));
         let mut parts = Resources {
@@ -138,19 +137,21 @@ impl Chain {
             retrievers: retrievers.iter().map(Retriever::retrieval).collect(),
             search: Some(vectors.clone()),
             item_vectors: Some(vectors),
-            item_cf: item_cf.map(Arc::new),
+            item_cf: None,
             item_lists: BTreeMap::new(),
-            takers: takers.map(Arc::new),
+            takers: None,
             content: content.as_ref().map(Content::part),
             user_cf: BTreeMap::new(),
+            user_rows: Arc::new(UserRows::new(prepared.users.len())),
             filters: BTreeMap::new(),
             near_line: ahead.clone().map(|shelf| shelf as Arc<dyn BestKept>),
             popularity: Arc::new(RwLock::new(popularity)),
         };
-        let learned = recalling::open(dir, &config, (&prepared, history), &mut parts)?;
+        let mut counted = count(&config, (&prepared, history), &mut parts)?;
+        let learned = recalling::open(dir, &config, (&prepared, history), (&mut parts, &mut counted))?;
         let catalogue = catalogue(&prepared, &records, &config)?;
         let pipeline = Arc::new(Pipeline::new(config, Arc::new(catalogue), parts)?);
-        Ok(Self { prepared, records, pipeline, retrievers, content, learned, ahead })
+        Ok(Self { prepared, records, pipeline, retrievers, content, learned, counted, ahead })
     }
 }
 
@@ -238,17 +239,31 @@ fn retrievers(dir: &RunDir, config: &PipelineConfig, prepared: &Prepared) -> Res
     names.into_iter().map(open).collect()
 }
 
-/// Who took what in these parts.
-fn takers(prepared: &Prepared, history: &[Split]) -> Result<Takers, Failure> {
-    let mut actions = Vec::new();
-    for &split in history {
-        let x = prepared.interactions(split)?;
-        for user in 0..x.users() {
-            let span = x.offsets[user] as usize..x.offsets[user + 1] as usize;
-            actions.extend(span.map(|at| (user as u32, x.items[at], x.time_ms[at])));
-        }
+/// Counts the tables that no file holds: ItemCF, unless a model takes its place, and who took what, where a channel asks for it.
+fn count(
+    config: &PipelineConfig,
+    (prepared, history): (&Prepared, &[Split]),
+    parts: &mut Resources,
+) -> Result<Vec<Counted>, Failure> {
+    let mut counted = Vec::new();
+    let mut add = |name: &str, table| {
+        counted.push(Counted { name: name.to_owned(), parts: history.to_vec(), table });
+    };
+    if !config.recall.models.iter().any(|m| m.name == ITEM_CF) {
+        let options = ItemCfConfig::default();
+        let table = Arc::new(Live::new(measure::count_item_cf(prepared, &options, history)?));
+        parts.item_cf = Some(table.clone());
+        add(ITEM_CF, Table::ItemCf(options, table));
     }
-    Ok(Takers::new(prepared.users.len(), prepared.items.len(), &actions)?)
+    let untrained = |c: &ChannelConfig| c.kind() == "user_cf" && !c.options.contains_key("model");
+    if config.channels.iter().any(untrained) {
+        let actions = counted::actions(prepared, history)?;
+        let takers = Takers::new(prepared.users.len(), prepared.items.len(), &actions)?;
+        let takers = Arc::new(Live::new(takers));
+        parts.takers = Some(takers.clone());
+        add("user_cf", Table::Takers(takers));
+    }
+    Ok(counted)
 }
 
 fn index(prepared: &Prepared, embedder: &Embedder) -> Result<Vectors, Failure> {

@@ -8,7 +8,7 @@ use millstream_pipeline::{Error as PipelineError, Item, Request};
 use millstream_schema::{Clock, Event, Record};
 use millstream_serve::answer::{ChannelHit, ChannelReport, RuleNote, Stage, StageScore, Trace};
 use millstream_serve::engine::{Ask, Count, Engine, EngineError, Ranked, Scored};
-use millstream_stream::{EventLog, Profile, Profiles, Stream};
+use millstream_stream::{EventLog, Offset, Profile, Profiles, Stream};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
@@ -18,6 +18,7 @@ use crate::ahead::Keeper;
 use crate::asking::Asking;
 use crate::chain::{Chain, segment_of};
 use crate::passed::PassedLog;
+use crate::refresh::Refresher;
 
 /// Records or events read at once.
 const PAGE: usize = 4096;
@@ -28,6 +29,7 @@ pub struct ChainEngine {
     clock: Arc<dyn Clock>,
     asking: Asking,
     keeper: Option<Keeper>,
+    refresher: Option<Refresher>,
     passed: Option<PassedLog>,
 }
 
@@ -35,7 +37,7 @@ impl ChainEngine {
     /// `clock` says when items that come in were created.
     pub fn new(chain: Chain, clock: Arc<dyn Clock>) -> Self {
         let asking = Asking::new(chain.pipeline.clone(), &chain.prepared);
-        Self { chain, clock, asking, keeper: None, passed: None }
+        Self { chain, clock, asking, keeper: None, refresher: None, passed: None }
     }
 
     /// Has what is ranked and not shown written to this file, where the configuration asks for it.
@@ -60,6 +62,12 @@ impl ChainEngine {
             let asking = (&**shelf, self.asking.clone());
             self.keeper = Some(Keeper::start(asking, pipeline, (stream, profiles), self.clock.clone())?);
         }
+        Ok(())
+    }
+
+    /// Has counting tables follow the ledger, whose first `log_end` events are the log's.
+    pub fn follow(&mut self, stream: &Stream, log_end: Offset) -> Result<(), Failure> {
+        self.refresher = Some(Refresher::start(&self.chain, (stream, log_end), self.clock.clone())?);
         Ok(())
     }
 
@@ -167,10 +175,15 @@ impl Engine for ChainEngine {
         if let Some(keeper) = &self.keeper {
             keeper.heard(events);
         }
+        if let Some(refresher) = &self.refresher {
+            refresher.heard(events);
+        }
     }
 
     fn counts(&self) -> Vec<Count> {
-        self.keeper.as_ref().map_or_else(Vec::new, Keeper::counts)
+        let kept = self.keeper.as_ref().map_or_else(Vec::new, Keeper::counts);
+        let followed = self.refresher.as_ref().map_or_else(Vec::new, Refresher::counts);
+        kept.into_iter().chain(followed).collect()
     }
 
     fn upsert_item(&self, item: &Record) -> Result<(), EngineError> {
@@ -193,6 +206,9 @@ impl Engine for ChainEngine {
         }
         for learned in &self.chain.learned {
             rows.iter().try_for_each(|row| learned.put(*row)).map_err(fault)?;
+        }
+        if let Some(refresher) = &self.refresher {
+            refresher.item_came();
         }
         Ok(())
     }
@@ -222,6 +238,9 @@ impl Engine for ChainEngine {
 
     fn remove_user(&self, id: &str) -> Result<(), EngineError> {
         self.chain.pipeline.catalogue().remove_user(id).map_err(refuse)?;
+        if let Some(refresher) = &self.refresher {
+            refresher.user_left();
+        }
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use millstream_models::recall::trained::{About, Trained, catalogue_number};
 use millstream_pipeline::config::{ChannelConfig, RecallModel};
 use millstream_pipeline::queries::Folded;
 use millstream_pipeline::vectors::Retrieval;
-use millstream_pipeline::{PipelineConfig, Resources};
+use millstream_pipeline::{Live, PipelineConfig, Resources};
 use millstream_schema::{ItemRow, suggest};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::chain::{RunDir, Vectors, index_of};
+use crate::counted::{Counted, Table};
 use crate::progress::Bar;
 use crate::{Failure, Global, measure};
 
@@ -155,12 +156,13 @@ fn used(config: &PipelineConfig) -> BTreeSet<&str> {
     names
 }
 
-/// Opens the models that channels use and puts them among the parts. `history` are the parts that may be known.
+/// Opens the models that channels use and puts them among the parts, and those that follow events among the counted tables.
+/// `history` are the parts that may be known.
 pub fn open(
     dir: &RunDir,
     config: &PipelineConfig,
     (prepared, history): (&Prepared, &[Split]),
-    parts: &mut Resources,
+    (parts, counted): (&mut Resources, &mut Vec<Counted>),
 ) -> Result<Vec<Learned>, Failure> {
     let names = used(config);
     let catalogue = match names.is_empty() {
@@ -169,9 +171,10 @@ pub fn open(
     };
     let mut learned = Vec::new();
     for model in config.recall.models.iter().filter(|m| names.contains(m.name.as_str())) {
-        let Trained { model: trained, tables, .. } = read(dir, model, (catalogue, history))?;
+        let Trained { about, model: trained, tables } = read(dir, model, (catalogue, history))?;
         for (addition, lists) in tables {
-            let lists = Arc::new(lists);
+            let lists = Arc::new(Live::new(lists));
+            counted.extend(Counted::of_model(&model.name, &about, &lists)?);
             if model.name == ITEM_CF {
                 parts.item_cf = Some(lists.clone());
             }
@@ -181,7 +184,9 @@ pub fn open(
             OfflineModel::Factors(factors) => factors,
             OfflineModel::Spectral(spectral) => spectral.factors().clone(),
             OfflineModel::Users(cf) => {
-                parts.user_cf.insert(model.name.clone(), Arc::from(cf));
+                let cf = Arc::new(Live::new(*cf));
+                counted.push(Counted::new(&model.name, &about, Table::UserCf(cf.clone())));
+                parts.user_cf.insert(model.name.clone(), cf);
                 continue;
             }
             OfflineModel::Filter(filter) => {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::chain::{Chain, RunDir};
 use crate::engine::ChainEngine;
 use crate::progress::Bar;
-use crate::{Failure, Global, Verdict, output};
+use crate::{Failure, Global, Verdict, output, refresh};
 
 /// Where to listen.
 #[derive(Args, Clone)]
@@ -74,6 +74,7 @@ pub fn parts(chain: Chain, dir: &RunDir, clock: Arc<dyn Clock>, global: &Global)
     if fresh {
         take_over(&chain, dir, global)?;
     }
+    let log_end = refresh::log_end(&dir.live(), &chain.prepared)?;
     let stream = Stream::open(&dir.live())?;
     let bar = Bar::new("histories", stream.ledger.end(), "events", global.quiet);
     // As many of each kind as training may have seen of them.
@@ -85,6 +86,7 @@ pub fn parts(chain: Chain, dir: &RunDir, clock: Arc<dyn Clock>, global: &Global)
     if !fresh {
         engine.catch_up(&stream)?;
     }
+    engine.follow(&stream, log_end)?;
     engine.keep_ahead(&stream, &profiles)?;
     engine.write_passed(dir.passed_over());
     Ok(Parts { engine: Arc::new(engine), stream, profiles })
@@ -100,7 +102,10 @@ fn take_over(chain: &Chain, dir: &RunDir, global: &Global) -> Result<(), Failure
         drop(Stream::open(&draft)?);
         std::fs::remove_dir_all(&draft).map_err(io)?;
     }
-    copy_log(chain, &Stream::open(&draft)?, global)?;
+    let stream = Stream::open(&draft)?;
+    copy_log(chain, &stream, global)?;
+    refresh::note_log_end(&draft, stream.ledger.end())?;
+    drop(stream);
     std::fs::rename(&draft, &live).map_err(io)?;
     Ok(std::fs::File::open(&dir.0).and_then(|d| d.sync_all()).map_err(io)?)
 }

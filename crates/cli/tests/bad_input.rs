@@ -461,3 +461,20 @@ fn a_server_whose_disk_is_full_says_so_keeps_serving_and_loses_nothing() {
     assert!(remembered >= accepted.min(50), "{remembered} of {accepted}");
     assert_eq!(server.feedback(&body).0, 200);
 }
+
+// Counting tables over live feedback.
+
+#[test]
+fn a_wrong_refresh_of_counting_tables_is_refused_before_anything_is_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    for (text, parts) in [
+        ("every_s = 999999999", ["[recall.refresh]", "`every_s` is 999999999", "at most 604800"]),
+        ("threads = 0", ["[recall.refresh]", "`threads` is 0", "between 1 and 256"]),
+        ("every = 30", ["run.toml:2", "`every`", "did you mean `every_s`"]),
+        ("every_s = -1", ["run.toml:2", "-1", "u64"]),
+        ("events = \"many\"", ["run.toml:2", "many", "u64"]),
+    ] {
+        std::fs::write(dir.path().join("run.toml"), format!("[recall.refresh]\n{text}\n")).unwrap();
+        refused(dir.path(), "serve --run . --port 0", &parts);
+    }
+}

@@ -8,7 +8,8 @@ use millstream_schema::{Assembler, Encoder, EventKind, IdMap, Kinds, Remembered,
 use crate::blocks::BlockReader;
 use crate::config::Kind;
 use crate::interactions::{Actions, EvalRules, EvalUsers, Interactions, Start};
-use crate::prepare::{self, ACTIONS, CATALOGUE, Catalogue, Manifest, PartReport, blocks_file};
+use crate::positive::PositiveRule;
+use crate::prepare::{self, ACTIONS, CATALOGUE, Catalogue, MANIFEST, Manifest, PartReport, blocks_file};
 use crate::sealed::corrupt;
 use crate::source::{Edit, Source, SourceOptions};
 use crate::split::TimeSplit;
@@ -214,6 +215,20 @@ impl Prepared {
     /// As [`Prepared::interactions`].
     pub fn all_actions(&self) -> Result<Interactions, Error> {
         Ok(self.actions()?.interactions(None))
+    }
+
+    /// What makes an action a positive of the first task.
+    ///
+    /// # Errors
+    /// The rows are a table's, which holds no actions, or the manifest does not say it.
+    pub fn positive(&self) -> Result<PositiveRule, Error> {
+        if self.kind == Kind::Table {
+            return Err(Error::Config(format!("{}: a table holds no actions of users", self.dir.display())));
+        }
+        PositiveRule::of(&self.manifest.config).ok_or_else(|| {
+            let reason = "it does not say which actions are positives; prepare the data again";
+            corrupt(&self.dir.join(MANIFEST), reason)
+        })
     }
 
     /// Users that have a past before the part and positives in it; with `max_users`, a seeded draw.

@@ -15,6 +15,7 @@ use crate::channels::{
     bspm, content, hot, i2i, item_cf, keyword, near_line, new_items, remote, tag, two_tower, user_cf, vector,
 };
 use crate::facts::CatalogueConfig;
+use crate::live::{Live, UserRows};
 use crate::near_line::BestKept;
 use crate::score::CandidateScorer;
 use crate::takers::Takers;
@@ -90,15 +91,17 @@ pub struct Resources {
     /// Item vectors for diversity and for similar items.
     pub item_vectors: Option<Arc<dyn ItemVectors>>,
     /// Item-to-item similarities.
-    pub item_cf: Option<Arc<ItemCf>>,
+    pub item_cf: Option<Arc<Live<ItemCf>>>,
     /// Further item-to-item lists by name.
     pub item_lists: BTreeMap<String, Arc<dyn ItemToItem>>,
     /// Vectors of item texts with their index.
     pub content: Option<ContentVectors>,
     /// Who took what, for user-based collaborative filtering.
-    pub takers: Option<Arc<Takers>>,
+    pub takers: Option<Arc<Live<Takers>>>,
     /// Trained models of user-based collaborative filtering by name.
-    pub user_cf: BTreeMap<String, Arc<UserCf>>,
+    pub user_cf: BTreeMap<String, Arc<Live<UserCf>>>,
+    /// Rows of users in `takers` and `user_cf`.
+    pub user_rows: Arc<UserRows>,
     /// Trained filters over the graph of users and items, by name.
     pub filters: BTreeMap<String, Arc<Bspm>>,
     /// What a background worker found best for each user.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::facts::CatalogueConfig;
 use crate::fuse::FuseConfig;
+use crate::live::RefreshConfig;
 use crate::near_line::NearLineConfig;
 
 /// All of it; every key has a default, an unknown one is an error.
@@ -47,6 +48,8 @@ pub struct RecallConfig {
     pub deadline_ms: u64,
     /// Threads that run channels; 0: one per core and two per channel, so that channels which hang leave room.
     pub threads: usize,
+    /// How counting tables follow live feedback.
+    pub refresh: RefreshConfig,
     /// Models that learn from all positives at once, which channels use by name: `[[recall.model]]`.
     #[serde(rename = "model", skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<RecallModel>,
@@ -216,7 +219,7 @@ impl ChannelConfig {
 
 impl Default for RecallConfig {
     fn default() -> Self {
-        Self { deadline_ms: 100, threads: 0, models: Vec::new() }
+        Self { deadline_ms: 100, threads: 0, refresh: RefreshConfig::default(), models: Vec::new() }
     }
 }
 
@@ -244,6 +247,7 @@ impl PipelineConfig {
     /// is not, or a channel on standby for none.
     pub fn check(&self) -> Result<(), Error> {
         self.near_line.check()?;
+        self.recall.refresh.check()?;
         self.content.iter().try_for_each(TextConfig::check)?;
         let fail = |message: String| Err(Error::Config(message));
         if self.passed_over.max_mb == 0 {
@@ -308,6 +312,23 @@ mod tests {
         assert_eq!(precision("[rank]\nprecision = \"i16\"").ok(), Some(Precision::I16));
         let error = precision("[rank]\nprecision = \"i8\"").unwrap_err().to_string();
         assert!(["`i8`", "i16", "p.toml:2"].iter().all(|part| error.contains(part)), "{error}");
+    }
+
+    #[test]
+    fn the_refresh_of_tables_is_checked_and_written_back() {
+        let read = |text: &str| PipelineConfig::parse(text, "run.toml");
+        let config = read("[recall.refresh]\nevery_s = 0\nevents = 7").unwrap();
+        assert_eq!(config.recall.refresh, RefreshConfig { every_s: 0, events: 7, threads: 1 });
+        assert_eq!(read(&toml::to_string(&config).unwrap()).unwrap(), config);
+        for (text, parts) in [
+            ("every_s = 604801", ["[recall.refresh]", "`every_s` is 604801", "at most 604800"]),
+            ("threads = 0", ["[recall.refresh]", "`threads` is 0", "between 1 and 256"]),
+            ("every = 3", ["run.toml", "every", "did you mean `every_s`"]),
+            ("events = -1", ["run.toml:2", "`-1`", "u64"]),
+        ] {
+            let error = read(&format!("[recall.refresh]\n{text}")).unwrap_err().to_string();
+            assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+        }
     }
 
     #[test]

@@ -39,7 +39,7 @@ impl Pipeline {
             score,
             source,
         };
-        if let Some(table) = &self.parts.item_cf {
+        if let Some(table) = self.parts.item_cf.as_ref().map(|table| table.get()) {
             let alive = table.neighbours(row).iter().filter(|x| catalogue.is_alive(x.0, now_ms));
             found.extend(alive.take(k).map(|&x| similar(x, "item_cf")));
             met.extend(found.iter().map(|s| s.row));

@@ -1,7 +1,7 @@
 //! Who took what, by user and by item: what user-based collaborative filtering goes over at each request.
 
 use millstream_schema::{ItemRow, UserRow};
-use rapidhash::RapidHashMap;
+use rapidhash::{RapidHashMap, RapidHashSet};
 
 use crate::Error;
 
@@ -61,19 +61,7 @@ impl Takers {
     /// # Errors
     /// A row is not below its number.
     pub fn new(users: usize, items: usize, actions: &[(UserRow, ItemRow, i64)]) -> Result<Self, Error> {
-        if actions.iter().any(|a| a.0 as usize >= users || a.1 as usize >= items) {
-            return Err(Error::Part("an action names a user or an item that there is not".into()));
-        }
-        let mut latest: RapidHashMap<(UserRow, ItemRow), i64> = RapidHashMap::default();
-        for &(user, item, time) in actions {
-            let held = latest.entry((user, item)).or_insert(time);
-            *held = time.max(*held);
-        }
-        let mut all: Vec<_> = latest.into_iter().map(|((user, item), time)| (time, user, item)).collect();
-        all.sort_unstable_by(|a, b| b.0.cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
-        let by_user: Vec<(u32, u32)> = all.iter().map(|a| (a.1, a.2)).collect();
-        let by_item: Vec<(u32, u32)> = all.iter().map(|a| (a.2, a.1)).collect();
-        Ok(Self { items: Lists::of(users, &by_user), users: Lists::of(items, &by_item) })
+        Ok(LiveTakers::new(users, items, actions)?.takers())
     }
 
     /// Distinct items of a user, latest first.
@@ -122,6 +110,87 @@ impl Takers {
         }
         best(sums.into_iter().filter(|x| x.1 > 0.0 && keep(x.0)).collect(), k)
     }
+}
+
+/// Lists of who took what that follow events: 16 bytes per distinct pair besides the lists.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LiveTakers {
+    users: usize,
+    items: usize,
+    /// Distinct pairs at their latest time, latest first, ties by user and item.
+    pairs: Vec<Action>,
+}
+
+/// (user, item, epoch milliseconds).
+type Action = (UserRow, ItemRow, i64);
+
+impl LiveTakers {
+    /// As [`Takers::new`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn new(users: usize, items: usize, actions: &[Action]) -> Result<Self, Error> {
+        if actions.iter().any(|a| a.0 as usize >= users || a.1 as usize >= items) {
+            return Err(Error::Part("an action names a user or an item that there is not".into()));
+        }
+        Ok(Self { users, items, pairs: in_order(latest(actions)) })
+    }
+
+    /// Takes the actions of some users out, then further actions in, of known and of new users and items; what comes of it is what
+    /// [`LiveTakers::new`] makes of all that are left. Costs O(all pairs).
+    pub fn follow(&mut self, forgotten: &[UserRow], actions: &[Action]) {
+        let mut fresh = latest(actions);
+        self.users = fresh.keys().map(|k| k.0 as usize + 1).fold(self.users, usize::max);
+        self.items = fresh.keys().map(|k| k.1 as usize + 1).fold(self.items, usize::max);
+        let forgotten: RapidHashSet<UserRow> = forgotten.iter().copied().collect();
+        self.pairs.retain(|&(user, item, time)| {
+            if forgotten.contains(&user) {
+                return false;
+            }
+            // Of the two the later one stays.
+            match fresh.get(&(user, item)).copied() {
+                Some(newer) if newer > time => false,
+                Some(_) => fresh.remove(&(user, item)).is_some(),
+                None => true,
+            }
+        });
+        let (old, new) = (std::mem::take(&mut self.pairs), in_order(fresh));
+        self.pairs.reserve_exact(old.len() + new.len());
+        let (mut old, mut new) = (old.into_iter().peekable(), new.into_iter().peekable());
+        while let (Some(a), Some(b)) = (old.peek(), new.peek()) {
+            let next = if place(a) <= place(b) { old.next() } else { new.next() };
+            self.pairs.extend(next);
+        }
+        self.pairs.extend(old.chain(new));
+    }
+
+    /// The lists as they are now.
+    pub fn takers(&self) -> Takers {
+        let by_user: Vec<(u32, u32)> = self.pairs.iter().map(|a| (a.0, a.1)).collect();
+        let items = Lists::of(self.users, &by_user);
+        let by_item: Vec<(u32, u32)> = by_user.into_iter().map(|(user, item)| (item, user)).collect();
+        Takers { items, users: Lists::of(self.items, &by_item) }
+    }
+}
+
+/// The latest time of each pair.
+fn latest(actions: &[Action]) -> RapidHashMap<(UserRow, ItemRow), i64> {
+    let mut latest: RapidHashMap<(UserRow, ItemRow), i64> = RapidHashMap::default();
+    for &(user, item, time) in actions {
+        let held = latest.entry((user, item)).or_insert(time);
+        *held = time.max(*held);
+    }
+    latest
+}
+
+fn place(a: &Action) -> (std::cmp::Reverse<i64>, UserRow, ItemRow) {
+    (std::cmp::Reverse(a.2), a.0, a.1)
+}
+
+fn in_order(pairs: RapidHashMap<(UserRow, ItemRow), i64>) -> Vec<Action> {
+    let mut all: Vec<Action> = pairs.into_iter().map(|((user, item), time)| (user, item, time)).collect();
+    all.sort_unstable_by_key(place);
+    all
 }
 
 /// The `k` highest, ties by row.

@@ -7,6 +7,7 @@ use millstream_models::recall::item_cf::ItemCf;
 use millstream_schema::ItemRow;
 
 use crate::Error;
+use crate::live::Live;
 use crate::queries::Queries;
 
 /// A retriever: what it asks with, and the index that answers.
@@ -50,6 +51,17 @@ impl ItemToItem for ItemCf {
         keep: &dyn Fn(ItemRow) -> bool,
     ) -> Result<Vec<(ItemRow, f32)>, Error> {
         Ok(self.neighbours(item).iter().filter(|x| keep(x.0)).take(k).copied().collect())
+    }
+}
+
+impl<T: ItemToItem> ItemToItem for Live<T> {
+    fn near(
+        &self,
+        item: ItemRow,
+        k: usize,
+        keep: &dyn Fn(ItemRow) -> bool,
+    ) -> Result<Vec<(ItemRow, f32)>, Error> {
+        self.get().near(item, k, keep)
     }
 }
 

@@ -274,7 +274,7 @@ fn table(
     };
     add("popularity", &popular(&chain, &users));
     let item_cf = chain.pipeline.resources().item_cf.clone().ok_or("ItemCF is missing from the chain")?;
-    add("ItemCF", &measure::item_cf_lists(prepared, &item_cf, &users, LIST));
+    add("ItemCF", &measure::item_cf_lists(prepared, &item_cf.get(), &users, LIST));
     add(
         "two-tower",
         &eval::retriever_lists(

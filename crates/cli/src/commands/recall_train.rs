@@ -26,6 +26,7 @@ In RUN/run.toml:
   name = \"als\"
   kind = \"vector\"
 
+Models learn from RUN/prepared alone; to those that count (item_cf, swing, user_cf) a server adds what it has taken in.
 A model goes to RUN/recall/NAME.mill. One that has learned from a part is refused where that part is measured.")]
 pub struct Options {
     /// Folder of a run, as `quickstart` leaves it.

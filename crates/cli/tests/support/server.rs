@@ -102,6 +102,28 @@ impl Server {
         (answer.status().as_u16(), serde_json::from_str(&text).unwrap())
     }
 
+    /// Stores an item, which must be accepted.
+    pub fn put_item(&self, id: &str, properties: Value) {
+        let url = format!("{}/api/items/{id}", self.base);
+        let body = serde_json::json!({ "properties": properties }).to_string();
+        let mut answer = self.agent.put(url).content_type("application/json").send(body).unwrap();
+        let text = answer.body_mut().read_to_string().unwrap();
+        assert_eq!(answer.status().as_u16(), 200, "{text}");
+    }
+
+    /// Status of a DELETE.
+    pub fn delete(&self, path: &str) -> u16 {
+        self.agent.delete(format!("{}{path}", self.base)).call().unwrap().status().as_u16()
+    }
+
+    /// Value of a series without labels in `/metrics`.
+    pub fn metric(&self, name: &str) -> f64 {
+        let (_, text) = self.get("/metrics");
+        let text = text.as_str().unwrap();
+        let line = text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in {text}")).trim().parse().unwrap()
+    }
+
     /// Ids of a feed, which must be there.
     pub fn feed(&self, user: &str, n: usize) -> Vec<String> {
         let (status, feed) = self.get(&format!("/api/recommend/{user}?n={n}"));

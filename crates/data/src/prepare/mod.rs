@@ -41,7 +41,9 @@ pub use report::{Counts, PartReport, PrepareReport};
 
 pub(crate) use output::positives_of;
 
-pub(crate) use output::{ACTIONS, CATALOGUE, Catalogue, Manifest, assembler, blocks_file, read_encoder};
+pub(crate) use output::{
+    ACTIONS, CATALOGUE, Catalogue, MANIFEST, Manifest, assembler, blocks_file, read_encoder,
+};
 
 /// How far preparing has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

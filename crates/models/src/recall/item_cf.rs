@@ -10,13 +10,15 @@
 //! per thread. The result does not depend on the number of threads. [`LiveItemCf`] follows new events and
 //! counts again only those items whose lists they can change; its lists are bit for bit those of a rebuild.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::recall::blocks::{Budget, Rows};
 use crate::recall::cooccurrence::{Cooccurrence, Sides};
 use crate::recall::lists::InvertedLists;
-use crate::recall::positives::{Event, Grouped, Positives};
+use crate::recall::positives::{Changes, Event, Grouped, Positives};
 use crate::recall::similarity::{Damping, Similarity};
 
 const MODEL: &str = "item_cf";
@@ -110,7 +112,7 @@ impl ItemCfConfig {
 pub struct LiveItemCf {
     config: ItemCfConfig,
     sides: Sides,
-    lists: InvertedLists,
+    lists: Arc<InvertedLists>,
 }
 
 impl LiveItemCf {
@@ -122,6 +124,29 @@ impl LiveItemCf {
         config.check()?;
         let sides = Sides::new(Grouped::by_user(positives, config.max_user_items)?, positives.items);
         let lists = config.cooccurrence(&sides).lists(Rows::All, config.budget())?;
+        Ok(Self { config: config.clone(), sides, lists: Arc::new(lists) })
+    }
+
+    /// Goes on from lists that were built before, of the same positives. Some of them are counted again to see that they are those;
+    /// where they are not, all are.
+    ///
+    /// # Errors
+    /// As [`ItemCfConfig::build`].
+    pub fn resume(
+        config: &ItemCfConfig,
+        positives: &Positives<'_>,
+        lists: Arc<InvertedLists>,
+    ) -> Result<Self, Error> {
+        config.check()?;
+        let sides = Sides::new(Grouped::by_user(positives, config.max_user_items)?, positives.items);
+        let counting = config.cooccurrence(&sides);
+        let some = lists.sample(&sides.by_row);
+        let same = lists.items() == positives.items
+            && lists.holds(&some, &counting.lists(Rows::Some(&some), config.budget())?);
+        let lists = match same {
+            true => lists,
+            false => Arc::new(counting.lists(Rows::All, config.budget())?),
+        };
         Ok(Self { config: config.clone(), sides, lists })
     }
 
@@ -131,12 +156,19 @@ impl LiveItemCf {
     /// # Errors
     /// The budget is too small; the table stays as it was.
     pub fn update(&mut self, events: &[Event]) -> Result<(), Error> {
-        let (events, users, items) =
-            Event::by_user(events, self.sides.by_link.rows(), self.sides.by_row.rows());
-        let by_user = self.sides.by_link.with(users, &events, self.config.max_user_items);
+        self.follow(&Changes::of(events))
+    }
+
+    /// As [`LiveItemCf::update`], where users may have been forgotten before.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn follow(&mut self, changes: &Changes) -> Result<(), Error> {
+        let (by_link, by_row) = (&self.sides.by_link, &self.sides.by_row);
+        let (by_user, items) = changes.applied(by_link, by_row.rows(), self.config.max_user_items);
         let sides = Sides::new(by_user, items);
         let (old, new) = (self.config.cooccurrence(&self.sides), self.config.cooccurrence(&sides));
-        self.lists = new.renewed(&old, &self.lists, self.config.budget())?;
+        self.lists = Arc::new(new.renewed(&old, &self.lists, self.config.budget())?);
         self.sides = sides;
         Ok(())
     }
@@ -144,6 +176,11 @@ impl LiveItemCf {
     /// The table as of the last update.
     pub fn lists(&self) -> &InvertedLists {
         &self.lists
+    }
+
+    /// As [`LiveItemCf::lists`], to be kept while the next is made.
+    pub fn shared(&self) -> Arc<InvertedLists> {
+        self.lists.clone()
     }
 }
 

@@ -242,6 +242,30 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn forgotten_users_leave_the_bits_of_a_rebuild_without_them(world in worlds(80), cfg in any_config(), cut in 0usize..80) {
+        let (n, cut) = (world.events.len(), cut.min(world.events.len()));
+        let (kept, odd) = world.without_odd(cut);
+        let mut live = world.first(cut, false, |p| LiveItemCf::new(&cfg, p)).unwrap();
+        live.follow(&Changes { forgotten: odd, events: world.events[cut..n].to_vec() }).unwrap();
+        let whole = kept.first(kept.events.len(), false, |p| cfg.build(p)).unwrap();
+        prop_assert_eq!(live.lists(), &whole);
+    }
+
+    #[test]
+    fn lists_are_gone_on_from_where_they_are_those_of_the_positives(world in worlds(80), cfg in any_config(), cut in 0usize..80) {
+        let cut = cut.min(world.events.len());
+        let before = Arc::new(world.first(cut, false, |p| cfg.build(p)).unwrap());
+        let same = world.first(cut, false, |p| LiveItemCf::resume(&cfg, p, before.clone())).unwrap();
+        prop_assert!(Arc::ptr_eq(&same.shared(), &before), "nothing is counted twice");
+        // Few rows: all are looked at, and lists of other positives are not taken.
+        let other = world.first(world.events.len(), false, |p| LiveItemCf::resume(&cfg, p, before)).unwrap();
+        let whole = world.first(world.events.len(), false, |p| cfg.build(p)).unwrap();
+        prop_assert_eq!(other.lists(), &whole);
+    }
+}
+
 #[test]
 fn wide_rows_and_further_tiles_agree_with_pairs_counted_one_by_one() {
     // 70,000 items need two tiles, item 0's long lists a whole scan, item 3's 600 users counts beyond eight bits.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::recall::envelope;
+use crate::recall::positives::Grouped;
 use crate::recall::top::top;
 
 const MAGIC: &[u8; 8] = b"MSINVLST";
@@ -17,6 +18,8 @@ const VERSION: u32 = 1;
 /// Tables of ItemCF had a magic of their own.
 const OLD_MAGIC: &[u8; 8] = b"MSITEMCF";
 const OLD_VERSION: u32 = 1;
+/// Rows, at least, that are counted again to tell whether lists are those of their positives.
+const SAMPLE: usize = 16;
 
 /// The most similar items of every item (or users of every user).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -116,6 +119,18 @@ impl InvertedLists {
             offsets.push(entries.len() as u64);
         }
         Self { kind: self.kind.clone(), offsets, entries }
+    }
+
+    /// A few rows that have members in `by_row` or a list, evenly spread and rising.
+    pub(crate) fn sample(&self, by_row: &Grouped) -> Vec<ItemRow> {
+        let has = |row: &u32| by_row.count(*row as usize) > 0 || !self.neighbours(*row).is_empty();
+        let met: Vec<ItemRow> = (0..by_row.rows() as u32).filter(has).collect();
+        met.iter().copied().step_by((met.len() / SAMPLE).max(1)).collect()
+    }
+
+    /// Whether the lists of `rows` are those of `fresh`, in that order.
+    pub(crate) fn holds(&self, rows: &[ItemRow], fresh: &Self) -> bool {
+        (0u32..).zip(rows).all(|(at, &row)| self.neighbours(row) == fresh.neighbours(at))
     }
 
     /// Magic, version, xxh3 of the rest, then kind, offsets and entries.

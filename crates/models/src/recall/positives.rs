@@ -51,6 +51,35 @@ pub struct Event {
     pub time_ms: i64,
 }
 
+/// What came after: users whose positives so far count no longer, and then further positives.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// In any order; rows that are not known do no harm.
+    pub forgotten: Vec<UserRow>,
+    /// In any order, of known and of new users and items.
+    pub events: Vec<Event>,
+}
+
+impl Changes {
+    /// Further events alone.
+    pub(crate) fn of(events: &[Event]) -> Self {
+        Self { forgotten: Vec::new(), events: events.to_vec() }
+    }
+
+    /// Whether nothing came.
+    pub fn is_empty(&self) -> bool {
+        self.forgotten.is_empty() && self.events.is_empty()
+    }
+
+    /// The lists by user as they are now, and the number of items.
+    pub(crate) fn applied(&self, by_user: &Grouped, items: usize, most: usize) -> (Grouped, usize) {
+        let (events, users, items) = Event::by_user(&self.events, by_user.rows(), items);
+        let mut forgotten = self.forgotten.clone();
+        forgotten.sort_unstable();
+        (by_user.with(users, (&forgotten, &events), most), items)
+    }
+}
+
 impl Event {
     /// (user, item, time) by rising user; rows beyond the known ones count, so the numbers of users and items come too.
     pub(crate) fn by_user(
@@ -261,9 +290,14 @@ impl Grouped {
         out
     }
 
-    /// The same lists with later events of some rows; `events` are (row, member, time) in rising order of rows. Rows beyond the
-    /// known ones are added. `most` as in [`Grouped::by_user`].
-    pub(crate) fn with(&self, rows: usize, events: &[(u32, u32, i64)], most: usize) -> Self {
+    /// The same lists without the members of the rows `forgotten`, which rise, and then with later events of some rows; `events` are
+    /// (row, member, time) in rising order of rows. Rows beyond the known ones are added. `most` as in [`Grouped::by_user`].
+    pub(crate) fn with(
+        &self,
+        rows: usize,
+        (forgotten, events): (&[u32], &[(u32, u32, i64)]),
+        most: usize,
+    ) -> Self {
         let timed = !self.time_ms.is_empty() || self.member.is_empty();
         let mut out = Self { offsets: vec![0], ..Self::default() };
         let time = |t: i64| if timed { t } else { 0 };
@@ -272,7 +306,7 @@ impl Grouped {
             let (mine, later) = rest.split_at(rest.partition_point(|e| e.0 as usize <= row));
             rest = later;
             list.clear();
-            if row < self.rows() {
+            if row < self.rows() && forgotten.binary_search(&(row as u32)).is_err() {
                 list.extend(self.span(row).map(|at| (self.member[at], self.time(at))));
             }
             if !mine.is_empty() {
@@ -379,6 +413,13 @@ pub(crate) mod worlds {
                 offsets.push(item.len() as u64);
             }
             use_them(&Positives { items, offsets: &offsets, item: &item, time_ms: &time_ms })
+        }
+
+        /// The world in which the users of odd rows did nothing before event `n`, and those users.
+        pub(crate) fn without_odd(&self, n: usize) -> (Self, Vec<u32>) {
+            let kept = |(at, e): (usize, &Event)| (at >= n || e.user.is_multiple_of(2)).then_some(*e);
+            let events = self.events.iter().enumerate().filter_map(kept).collect();
+            (Self { events, ..*self }, (0..self.users as u32).filter(|u| !u.is_multiple_of(2)).collect())
         }
 
         /// Each user's items with the time of the latest action, the latest `most` of them.

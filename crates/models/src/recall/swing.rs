@@ -7,13 +7,15 @@
 //! A row costs O(|U_i|² · mean |I_v|); `max_item_users` bounds the first factor by an item's latest users, which then are U_i. Each
 //! list is of its own row's U_i, so where that bound cuts, s(i, j) and s(j, i) may differ.
 
+use std::sync::Arc;
+
 use millstream_schema::ItemRow;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::recall::blocks::{Budget, Rows, Size, lists_of};
 use crate::recall::lists::InvertedLists;
-use crate::recall::positives::{Event, Grouped, Positives};
+use crate::recall::positives::{Changes, Event, Grouped, Positives};
 use crate::recall::top::Top;
 
 const MODEL: &str = "swing";
@@ -181,7 +183,7 @@ impl<'a> Swing<'a> {
 pub struct LiveSwing {
     config: SwingConfig,
     by_user: Grouped,
-    lists: InvertedLists,
+    lists: Arc<InvertedLists>,
 }
 
 impl LiveSwing {
@@ -193,6 +195,25 @@ impl LiveSwing {
         config.check()?;
         let by_user = Grouped::by_user(positives, config.max_user_items)?;
         let lists = Swing::new(config, &by_user, positives.items).lists(Rows::All)?;
+        Ok(Self { config: config.clone(), by_user, lists: Arc::new(lists) })
+    }
+
+    /// Goes on from lists that were built before, of the same positives. Some of them are counted again to see that they are those;
+    /// where they are not, all are.
+    ///
+    /// # Errors
+    /// As [`SwingConfig::build`].
+    pub fn resume(
+        config: &SwingConfig,
+        positives: &Positives<'_>,
+        lists: Arc<InvertedLists>,
+    ) -> Result<Self, Error> {
+        config.check()?;
+        let by_user = Grouped::by_user(positives, config.max_user_items)?;
+        let swing = Swing::new(config, &by_user, positives.items);
+        let some = lists.sample(&swing.by_item);
+        let same = lists.items() == positives.items && lists.holds(&some, &swing.lists(Rows::Some(&some))?);
+        let lists = if same { lists } else { Arc::new(swing.lists(Rows::All)?) };
         Ok(Self { config: config.clone(), by_user, lists })
     }
 
@@ -202,12 +223,19 @@ impl LiveSwing {
     /// # Errors
     /// The budget is too small; the table stays as it was.
     pub fn update(&mut self, events: &[Event]) -> Result<(), Error> {
-        let (events, users, items) = Event::by_user(events, self.by_user.rows(), self.lists.items());
-        let by_user = self.by_user.with(users, &events, self.config.max_user_items);
+        self.follow(&Changes::of(events))
+    }
+
+    /// As [`LiveSwing::update`], where users may have been forgotten before.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn follow(&mut self, changes: &Changes) -> Result<(), Error> {
+        let (by_user, items) = changes.applied(&self.by_user, self.lists.items(), self.config.max_user_items);
         let mut stale = vec![false; items];
         let mut mark = |list: &[ItemRow]| list.iter().for_each(|&i| stale[i as usize] = true);
         let timed = self.config.max_item_users > 0;
-        for user in 0..users {
+        for user in 0..by_user.rows() {
             let known = user < self.by_user.rows();
             let before: &[ItemRow] = if known { self.by_user.of(user) } else { &[] };
             let same = known
@@ -220,7 +248,7 @@ impl LiveSwing {
         }
         let stale: Vec<ItemRow> = (0..items as u32).filter(|&i| stale[i as usize]).collect();
         let fresh = Swing::new(&self.config, &by_user, items).lists(Rows::Some(&stale))?;
-        self.lists = self.lists.replaced(items, &stale, &fresh);
+        self.lists = Arc::new(self.lists.replaced(items, &stale, &fresh));
         self.by_user = by_user;
         Ok(())
     }
@@ -228,6 +256,11 @@ impl LiveSwing {
     /// The table as of the last update.
     pub fn lists(&self) -> &InvertedLists {
         &self.lists
+    }
+
+    /// As [`LiveSwing::lists`], to be kept while the next is made.
+    pub fn shared(&self) -> Arc<InvertedLists> {
+        self.lists.clone()
     }
 }
 

@@ -64,6 +64,20 @@ proptest! {
         let whole = world.first(n, true, |p| cfg.build(p)).unwrap();
         prop_assert_eq!(live.lists(), &whole);
     }
+
+    #[test]
+    fn forgotten_users_leave_the_bits_of_a_rebuild_without_them(world in worlds(90), cfg in any_config(), cut in 0usize..90) {
+        let (n, cut) = (world.events.len(), cut.min(world.events.len()));
+        let (kept, odd) = world.without_odd(cut);
+        let before = Arc::new(world.first(cut, false, |p| cfg.build(p)).unwrap());
+        let mut live = world.first(cut, false, |p| LiveSwing::resume(&cfg, p, before.clone())).unwrap();
+        prop_assert!(Arc::ptr_eq(&live.shared(), &before), "nothing is counted twice");
+        live.follow(&Changes { forgotten: odd, events: world.events[cut..n].to_vec() }).unwrap();
+        let whole = kept.first(kept.events.len(), false, |p| cfg.build(p)).unwrap();
+        prop_assert_eq!(live.lists(), &whole);
+        let other = kept.first(kept.events.len(), false, |p| LiveSwing::resume(&cfg, p, before)).unwrap();
+        prop_assert_eq!(other.lists(), &whole, "lists of other positives are not taken");
+    }
 }
 
 #[test]

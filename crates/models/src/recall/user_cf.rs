@@ -16,7 +16,7 @@ use crate::recall::blocks::{Budget, Rows};
 use crate::recall::cooccurrence::{Cooccurrence, Sides};
 use crate::recall::envelope;
 use crate::recall::lists::InvertedLists;
-use crate::recall::positives::{Event, Grouped, Positives};
+use crate::recall::positives::{Changes, Event, Grouped, Positives};
 use crate::recall::similarity::{Damping, Similarity};
 use crate::recall::top::{Top, top};
 
@@ -144,13 +144,20 @@ impl UserCf {
     /// # Errors
     /// The budget is too small; the model stays as it was.
     pub fn update(&mut self, events: &[Event]) -> Result<(), Error> {
-        let (events, users, items) = Event::by_user(events, self.by_user.rows(), self.items());
-        let by_user = self.by_user.with(users, &events, self.config.max_user_items);
+        *self = self.following(&Changes::of(events))?;
+        Ok(())
+    }
+
+    /// What [`UserCf::update`] makes of this one, where users may have been forgotten before; this one goes on as it is.
+    ///
+    /// # Errors
+    /// The budget is too small.
+    pub fn following(&self, changes: &Changes) -> Result<Self, Error> {
+        let (by_user, items) = changes.applied(&self.by_user, self.items(), self.config.max_user_items);
         let sides = self.config.sides(&by_user, items);
         let (old, new) = (self.config.cooccurrence(&self.sides), self.config.cooccurrence(&sides));
         let similar = new.renewed(&old, &self.similar, self.config.budget())?;
-        *self = Self::of(self.config.clone(), by_user, sides, similar);
-        Ok(())
+        Ok(Self::of(self.config.clone(), by_user, sides, similar))
     }
 
     /// Number of items known.

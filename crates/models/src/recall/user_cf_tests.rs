@@ -82,6 +82,18 @@ proptest! {
     }
 
     #[test]
+    fn forgotten_users_leave_the_bits_of_a_rebuild_without_them(world in worlds(80), cfg in any_config(), cut in 0usize..80) {
+        let (n, cut) = (world.events.len(), cut.min(world.events.len()));
+        let (kept, odd) = world.without_odd(cut);
+        let before = world.first(cut, false, |p| UserCf::build(&cfg, p)).unwrap();
+        let model =
+            before.following(&Changes { forgotten: odd, events: world.events[cut..n].to_vec() }).unwrap();
+        let whole = kept.first(kept.events.len(), false, |p| UserCf::build(&cfg, p)).unwrap();
+        prop_assert_eq!(model.similar(), whole.similar());
+        prop_assert_eq!(&model.by_user, &whole.by_user);
+    }
+
+    #[test]
     fn a_known_users_history_folds_in_to_her_own_list(world in worlds(80), cfg in any_config()) {
         // Where no item's users are cut, a known user's list is her history's.
         let cfg = UserCfConfig { max_item_users: 0, ..cfg };

@@ -1,5 +1,5 @@
-//! What a trained filter over the graph of users and items (`millstream_models::recall::bspm`) makes of the request's history: feedback counts
-//! at once, and a user who came after training is scored like any other.
+//! What a trained filter over the graph of users and items (`millstream_models::recall::bspm`) makes of the request's history: one's own
+//! feedback counts at once, that of others when the filter is trained again, and a user who came after training is scored like any other.
 
 use std::sync::Arc;
 

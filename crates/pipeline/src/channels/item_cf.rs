@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::actions::Weighing;
 use crate::Error;
 use crate::channel::{Call, Candidate, Channel, ChannelDef, Resources, Setup};
+use crate::live::Live;
 
 /// Entry of the list of channels.
 pub const DEF: ChannelDef = ChannelDef {
@@ -41,7 +42,7 @@ impl Default for Options {
 }
 
 struct ItemCfChannel {
-    table: Arc<ItemCf>,
+    table: Arc<Live<ItemCf>>,
     weighing: Weighing,
 }
 
@@ -58,7 +59,7 @@ fn build(setup: &Setup<'_>) -> Result<Arc<dyn Channel>, Error> {
 
 impl Channel for ItemCfChannel {
     fn recall(&self, call: &Call, k: usize) -> Result<Vec<Candidate>, Error> {
-        let found = self.table.recommend(&self.weighing.of(&call.request), k, &|item| call.keep(item));
+        let found = self.table.get().recommend(&self.weighing.of(&call.request), k, &|item| call.keep(item));
         Ok(super::candidates(found))
     }
 }

@@ -1,5 +1,6 @@
-//! Items of the users most like this one, found at each request from the history as it is by then: feedback
-//! counts at once, and a user who came after training has neighbours, too. See [`crate::takers::Takers`].
+//! Items of the users most like this one, found at each request from the history as it is by then: one's own feedback
+//! counts at once, that of the others when the lists of who took what are next renewed, and a user who came after training has
+//! neighbours, too. See [`crate::takers::Takers`].
 //!
 //! With `model` the likeness of users is that of a trained `user_cf` (`millstream_models::recall::user_cf`), which has options of
 //! its own for it; the history is folded in all the same, each action with its own time.
@@ -14,6 +15,7 @@ use serde::Deserialize;
 use super::actions::Weighing;
 use crate::Error;
 use crate::channel::{Call, Candidate, Channel, ChannelDef, Resources, Setup};
+use crate::live::{Live, UserRows};
 use crate::takers::{Neighbourhood, Takers};
 
 /// Entry of the list of channels.
@@ -62,7 +64,8 @@ impl Default for Options {
 }
 
 struct UserCf {
-    takers: Arc<Takers>,
+    takers: Arc<Live<Takers>>,
+    rows: Arc<UserRows>,
     weighing: Weighing,
     how: Neighbourhood,
 }
@@ -82,7 +85,8 @@ fn build(setup: &Setup<'_>) -> Result<Arc<dyn Channel>, Error> {
         return Err(setup.refuse("`neighbours`, `max_takers` and `max_items` must be above 0"));
     }
     let weighing = Weighing::new(setup, options.max_history, options.half_life_days, &options.kinds)?;
-    Ok(Arc::new(UserCf { takers, weighing, how: Neighbourhood { neighbours, max_takers, max_items } }))
+    let (rows, how) = (setup.parts.user_rows.clone(), Neighbourhood { neighbours, max_takers, max_items });
+    Ok(Arc::new(UserCf { takers, rows, weighing, how }))
 }
 
 /// The channel of a trained model; all other options are the model's.
@@ -109,11 +113,13 @@ fn trained(setup: &Setup<'_>, name: &str) -> Result<Arc<dyn Channel>, Error> {
         }
         return Err(setup.refuse(suggest::unknown("model", name, all.keys().map(String::as_str))));
     };
-    Ok(Arc::new(TrainedUserCf { model, max_history: options.max_history }))
+    let rows = setup.parts.user_rows.clone();
+    Ok(Arc::new(TrainedUserCf { model, rows, max_history: options.max_history }))
 }
 
 struct TrainedUserCf {
-    model: Arc<millstream_models::recall::user_cf::UserCf>,
+    model: Arc<Live<millstream_models::recall::user_cf::UserCf>>,
+    rows: Arc<UserRows>,
     max_history: usize,
 }
 
@@ -122,16 +128,17 @@ impl Channel for TrainedUserCf {
         let request = &call.request;
         let latest = request.history.iter().rev().take(self.max_history);
         let history: Vec<(ItemRow, i64)> = latest.map(|a| (a.item, a.time_ms)).collect();
-        let own = (request.user_row != NO_ROW).then_some(request.user_row);
-        let similar = self.model.similar_to(&history, own);
-        Ok(super::candidates(self.model.recommend(&similar, k, &|item| call.keep(item))))
+        let own = Some(self.rows.of(request)).filter(|&row| row != NO_ROW);
+        let model = self.model.get();
+        let similar = model.similar_to(&history, own);
+        Ok(super::candidates(model.recommend(&similar, k, &|item| call.keep(item))))
     }
 }
 
 impl Channel for UserCf {
     fn recall(&self, call: &Call, k: usize) -> Result<Vec<Candidate>, Error> {
         let history = self.weighing.distinct(&call.request);
-        let own = (history.as_slice(), call.request.user_row);
-        Ok(super::candidates(self.takers.recommend(own, &self.how, k, &|item| call.keep(item))))
+        let own = (history.as_slice(), self.rows.of(&call.request));
+        Ok(super::candidates(self.takers.get().recommend(own, &self.how, k, &|item| call.keep(item))))
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use millstream_index::{Flat, Metric};
 use millstream_models::recall::als::AlsConfig;
 use millstream_models::recall::factors::{FactorModel, Factors};
+use millstream_models::recall::item_cf::ItemCfConfig;
 use millstream_models::recall::positives::Positives;
 use millstream_models::recall::swing::SwingConfig;
 use millstream_models::recall::user_cf::{UserCf, UserCfConfig};
@@ -13,7 +14,7 @@ use millstream_schema::ids::NO_ROW;
 use super::world::*;
 use crate::channel::{Channel, find};
 use crate::queries::{Folded, Queries};
-use crate::{Candidate, Error, Request, Resources, Retrieval};
+use crate::{Candidate, Error, Live, Request, Resources, Retrieval, Takers};
 
 fn learned<R>(learn: impl FnOnce(&Positives<'_>) -> R) -> R {
     let mut all = actions();
@@ -38,7 +39,7 @@ fn parts() -> Resources {
     let swing = learned(|p| SwingConfig::default().build(p)).unwrap();
     parts.item_lists.insert("swing".into(), Arc::new(swing));
     let cf = learned(|p| UserCf::build(&UserCfConfig::default(), p)).unwrap();
-    parts.user_cf.insert("people".into(), Arc::new(cf));
+    parts.user_cf.insert("people".into(), Arc::new(Live::new(cf)));
     parts
 }
 
@@ -115,7 +116,7 @@ fn lists_of_other_models_are_tables_and_trained_users_have_neighbours() {
     let found = channel.recall(&asked, 25).unwrap();
     let history: Vec<(u32, i64)> =
         asked.request.history.iter().rev().take(4).map(|a| (a.item, a.time_ms)).collect();
-    let model = parts().user_cf["people"].clone();
+    let model = parts().user_cf["people"].get();
     let want = model.recommend(&model.similar_to(&history, Some(3)), 25, &|i| asked.keep(i));
     assert!(!want.is_empty());
     assert_eq!(rows(&found), want.iter().map(|x| x.0).collect::<Vec<_>>());
@@ -131,4 +132,33 @@ fn lists_of_other_models_are_tables_and_trained_users_have_neighbours() {
     let error =
         built(find("user_cf").unwrap(), "model = \"people\"", &resources()).err().unwrap().to_string();
     assert!(error.contains("needs") && error.contains("people"), "{error}");
+}
+
+#[test]
+fn tables_that_are_replaced_count_from_the_next_call_on() {
+    let parts = parts();
+    let asked = call(request(3, 10));
+    let of = |kind: &str, options: &str| built(find(kind).unwrap(), options, &parts).unwrap();
+    let channels = [of("item_cf", ""), of("i2i", ""), of("user_cf", ""), of("user_cf", "model = \"people\"")];
+    let found = |at: usize| rows(&channels[at].recall(&asked, 40).unwrap());
+    let before: Vec<Vec<u32>> = (0..channels.len()).map(found).collect();
+    assert!(before.iter().all(|list| !list.is_empty()), "{before:?}");
+    // From now on everybody took what this user took, and item 7 besides, which is new to the user.
+    let mut items: Vec<u32> = asked.request.history.iter().map(|a| a.item).filter(|i| *i != 7).collect();
+    items.push(7);
+    items.sort_unstable();
+    items.dedup();
+    assert!(asked.keep(7), "7 may be shown");
+    let n = items.len() as u64;
+    let offsets: Vec<u64> = (0..=20).map(|u| u * n).collect();
+    let (item, time_ms) = (items.repeat(20), vec![NOW; items.len() * 20]);
+    let p = Positives { items: ITEMS as usize, offsets: &offsets, item: &item, time_ms: &time_ms };
+    parts.item_cf.as_ref().unwrap().set(ItemCfConfig::default().build(&p).unwrap());
+    parts.user_cf["people"].set(UserCf::build(&UserCfConfig::default(), &p).unwrap());
+    let actions: Vec<(u32, u32, i64)> =
+        (0..20).flat_map(|u| items.iter().map(move |&i| (u, i, NOW))).collect();
+    parts.takers.as_ref().unwrap().set(Takers::new(20, ITEMS as usize, &actions).unwrap());
+    for at in 0..channels.len() {
+        assert_eq!(found(at), [7], "channel {at}");
+    }
 }

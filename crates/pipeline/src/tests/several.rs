@@ -84,7 +84,7 @@ fn triggers_know_kinds_times_and_scenes() {
         action.time_ms = NOW - [40, 30, 3, 2][at] * DAY;
     }
     asked.seen = Arc::default();
-    let table = resources().item_cf.unwrap();
+    let table = resources().item_cf.unwrap().get();
     let then = call(asked.clone());
     let near = |item: u32| -> Vec<u32> {
         let all = table.neighbours(item).iter().map(|x| x.0);

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use super::world::*;
 use crate::channel::{Call, Candidate, find};
 use crate::merge::snake;
-use crate::takers::{Neighbourhood, Takers};
+use crate::takers::{LiveTakers, Neighbourhood, Takers};
 use crate::{Request, Resources};
 
 const HOUR: i64 = 3_600_000;
@@ -269,6 +269,30 @@ proptest! {
     }
 
     #[test]
+    fn lists_that_followed_actions_are_those_of_all_actions_that_are_left(
+        taken in prop::collection::vec((0..25u32, 0..40u32, 0..50i64), 0..200),
+        cuts in (0..200usize, 0..200usize),
+        modulus in 1..5u32,
+    ) {
+        let n = taken.len();
+        let (a, b) = (cuts.0.min(cuts.1).min(n), cuts.0.max(cuts.1).min(n));
+        let most = |of: fn(&(u32, u32, i64)) -> u32, all: &[(u32, u32, i64)]| {
+            all.iter().map(|t| of(t) as usize + 1).max().unwrap_or(0)
+        };
+        let grown = |all: &[(u32, u32, i64)]| (most(|t| t.0, all), most(|t| t.1, all));
+        let (users, items) = grown(&taken[..a]);
+        let mut live = LiveTakers::new(users, items, &taken[..a]).unwrap();
+        live.follow(&[], &taken[a..b]);
+        let forgotten: Vec<u32> = (0..25).filter(|u| u % modulus == 0).collect();
+        live.follow(&forgotten, &taken[b..]);
+        let mut left: Vec<(u32, u32, i64)> = taken[..b].to_vec();
+        left.retain(|t| !forgotten.contains(&t.0));
+        left.extend_from_slice(&taken[b..]);
+        let (users, items) = grown(&taken);
+        prop_assert_eq!(live.takers(), Takers::new(users, items, &left).unwrap());
+    }
+
+    #[test]
     fn triggers_pull_their_lists_as_by_hand(history in history(), k in 0..200usize) {
         let call = with_history(3, &history);
         let options = "short = \"10d\"\nshort_triggers = 4\nlong_triggers = 3\nshort_weight = 2.0\nper_trigger = 12\n\
@@ -297,7 +321,7 @@ proptest! {
         items.sort_by(|&a, &b| sum(b).total_cmp(&sum(a)).then(last(b).cmp(&last(a))).then(a.cmp(&b)));
         let most = |item: u32| of(item).map(|a| weight(a.kind).unwrap()).fold(0.0, f32::max);
         triggers.extend(items.iter().take(3).map(|&i| (i, most(i))));
-        let table = resources().item_cf.unwrap();
+        let table = resources().item_cf.unwrap().get();
         let lists: Vec<Vec<Candidate>> = triggers
             .iter()
             .map(|t| {

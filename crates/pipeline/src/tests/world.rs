@@ -15,7 +15,7 @@ use crate::channel::{Call, Channel, ChannelDef, Setup, UserVectors, find};
 use crate::near_line::{Best, BestKept};
 use crate::queries::Embedded;
 use crate::{
-    CandidateScorer, Catalogue, CatalogueConfig, ContentVectors, DenseVectors, Error, Item, Pipeline,
+    CandidateScorer, Catalogue, CatalogueConfig, ContentVectors, DenseVectors, Error, Item, Live, Pipeline,
     PipelineConfig, Request, Resources, Retrieval, Takers, VectorSearch,
 };
 
@@ -286,11 +286,12 @@ pub fn resources() -> Resources {
         retrievers: [("two_tower".to_owned(), retrieval)].into(),
         search: Some(search),
         item_vectors: Some(Arc::new(DenseVectors::new(4, vectors()).unwrap())),
-        item_cf: Some(Arc::new(item_cf())),
+        item_cf: Some(Arc::new(Live::new(item_cf()))),
         item_lists: Default::default(),
         content: Some(texts()),
-        takers: Some(Arc::new(Takers::new(300, ITEMS as usize, &actions()).unwrap())),
+        takers: Some(Arc::new(Live::new(Takers::new(300, ITEMS as usize, &actions()).unwrap()))),
         user_cf: Default::default(),
+        user_rows: Default::default(),
         filters: [("bspm".to_owned(), Arc::new(filter()))].into(),
         near_line: Some(Arc::new(Ahead)),
         popularity: Arc::new(RwLock::new(popularity())),
