@@ -26,7 +26,7 @@ pub enum Command {
     Synth(SynthOptions),
     /// What is in a log file: columns, types, missing and suspicious values, features to start from.
     #[command(
-        after_help = "Examples:\n  millstream data inspect events.csv.gz\n  millstream data inspect ratings.dat --delimiter :: --columns user,item,rating,time\n  millstream data inspect ads.csv --leakage --label clicked --time shown_at\n  millstream data inspect prepared --leakage      a folder made by `data prepare`: also across its parts\n\nExit status with --leakage: 0 no leak found, 1 a leak was found, 2 bad input. With --json the object has source, rows,\nrows_seen, positive, positive_share, columns, not_checked, and findings: kind (label_copy, missing, future, own_label,\nfades, row_order, duplicates), column, figure, reason, advice."
+        after_help = "Examples:\n  millstream data inspect events.csv.gz\n  millstream data inspect ratings.dat --delimiter :: --columns user,item,rating,time\n  millstream data inspect ads.csv --leakage --label clicked --time shown_at\n  millstream data inspect prepared --leakage      a folder made by `data prepare`: also across its parts\n\nExit status with --leakage: 0 no leak found, 1 a leak was found, 2 bad input; what is merely suspicious leaves it at 0.\nWith --json the object has source, rows, rows_seen, positive, positive_share, columns, guessed, not_checked, findings and\nsuspicious, both of: kind (label_copy, missing, future, own_label, fades, row_order, duplicates; strong), column, figure,\nreason, advice."
     )]
     Inspect(InspectOptions),
     /// Turn log files into the prepared form that training streams.
@@ -89,13 +89,14 @@ pub struct InspectOptions {
     /// Look for columns and rows that give the label away; the file may also be a prepared folder.
     #[arg(long)]
     leakage: bool,
-    /// The label's column (of a prepared folder: the task); by name (label, click, target, …) when absent.
+    /// The label's column (of a prepared folder: the task); by name (label, click, target, …), or the only column of 0 and
+    /// 1, when absent.
     #[arg(long, value_name = "COLUMN", requires = "leakage")]
     label: Option<String>,
     /// A label above this is positive; the greater of two values, or above the median, when absent.
     #[arg(long, value_name = "X", requires = "label", allow_negative_numbers = true)]
     above: Option<f64>,
-    /// The column of the rows' times.
+    /// The column of the rows' times; the only column of times, or one of several by name (time, timestamp, …), when absent.
     #[arg(long, value_name = "COLUMN", requires = "leakage")]
     time: Option<String>,
 }
@@ -198,13 +199,14 @@ fn leaks(
     global: &Global,
 ) -> Result<Verdict, Failure> {
     let most = usize::try_from(options.rows.unwrap_or(LEAKAGE_ROWS)).unwrap_or(usize::MAX / 4);
-    let sample = if options.file.is_dir() {
+    let mut sample = if options.file.is_dir() {
         of_prepared(options, most)?
     } else {
         let (label, time) = (options.label.clone(), options.time.clone());
         let labelled = Labelled { label, time, above: options.above, most };
         sample::read(&options.file, format, &labelled, &mut |rows| bar.at(rows))?
     };
+    sample.guess_time();
     let found = leakage::check(&sample);
     if global.json {
         output::json(&found);

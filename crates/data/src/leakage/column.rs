@@ -22,6 +22,10 @@ const FADE_BY: f64 = 0.15;
 /// AUC of a column that numbers the rows.
 const ORDER_AUC: f64 = 0.65;
 
+pub(super) const COPY_ADVICE: &str = "it is the label in other words, or follows from it: leave it out";
+pub(super) const MISSING_ADVICE: &str = "the column is written after the outcome is known: leave it out, or fill it at \
+                                         the time of the request for all rows alike";
+
 /// The first leak that a column shows.
 pub(super) fn check(sample: &Sample, at: usize, early: &[bool]) -> Option<Finding> {
     let column = &sample.columns[at];
@@ -30,6 +34,12 @@ pub(super) fn check(sample: &Sample, at: usize, early: &[bool]) -> Option<Findin
         .or_else(|| copy(sample, column))
         .or_else(|| order(sample, column))
         .or_else(|| fades(sample, column, early))
+}
+
+/// AUC of a number alone, on rows that its bins' rates were not taken from.
+pub(super) fn alone(sample: &Sample, column: &SampleColumn) -> f64 {
+    let (binned, bins) = column.binned(BINS);
+    skill(&binned, bins, &sample.label).auc
 }
 
 fn is_copy(skill: Skill) -> bool {
@@ -61,10 +71,7 @@ fn missing(sample: &Sample, column: &SampleColumn) -> Option<Finding> {
             "all {rows} rows {state} a value are {class}; whether there is a value has AUC {:.3} by itself",
             found.auc
         ),
-        advice:
-            "the column is written after the outcome is known: leave it out, or fill it at the time of the \
-                 request for all rows alike"
-                .into(),
+        advice: MISSING_ADVICE.into(),
     })
 }
 
@@ -86,7 +93,7 @@ fn copy(sample: &Sample, column: &SampleColumn) -> Option<Finding> {
             found.auc,
             100.0 * found.explained
         ),
-        advice: "it is the label in other words, or follows from it: leave it out".into(),
+        advice: COPY_ADVICE.into(),
     })
 }
 

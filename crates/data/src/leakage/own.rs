@@ -1,38 +1,106 @@
-//! Numbers that are computed from labels, the row's own among them: click rates and counts over the whole file.
+//! Numbers that are computed from labels, the row's own or later ones among them: click rates and counts over the whole
+//! file, counts from now on.
 
 use rayon::prelude::*;
 
 use super::predict::{correlation, half};
-use super::{Finding, Leak};
+use super::sequence::{Sequence, order};
+use super::{Finding, Leak, totals, windows, within};
 use crate::sample::{Sample, SampleColumn};
 
-/// Ids of rows per id at least, and ids at least.
+/// Ids at least, and rows per id.
+const FEWEST_IDS: usize = 30;
 const ROWS_PER_ID: usize = 2;
+/// Ids at least where halves of their rows are compared.
 const IDS: usize = 100;
 /// Share of ids that must have one value of the number throughout.
 const CONSTANT: f64 = 0.98;
 
-/// Numbers that know the chance in their ids' labels.
-///
-/// Split each id's rows in two halves with mean labels A and B, v being the id's number. A number that knows the id's true rate p and nothing
-/// of these labels has corr(v, A)·corr(v, B) ≤ corr(A, B), since A and B share p alone. A mean of the very labels exceeds that by
-/// (1 − corr(A, B))/2, for it holds the noise of both.
-pub(super) fn check(sample: &Sample, known: &[&str]) -> Vec<Finding> {
-    let ids: Vec<&SampleColumn> = sample.columns.iter().filter(|c| is_id(sample, c)).collect();
-    let numbers = sample.columns.iter().filter(|c| {
-        !c.numbers.is_empty() && !c.times && c.distinct >= 20 && !known.contains(&c.name.as_str())
-    });
-    let numbers: Vec<&SampleColumn> = numbers.collect();
-    let finding = |number: &&SampleColumn| {
-        let of_ids = ids.iter().filter(|id| id.name != number.name);
-        of_ids.filter_map(|id| excess(sample, id, number)).max_by(|a, b| a.figure.total_cmp(&b.figure))
-    };
-    numbers.par_iter().filter_map(finding).collect()
+pub(super) const ADVICE: &str = "it is computed from labels, the row's own among them: compute it from what came before \
+                                 each row, or from other data";
+
+/// A number to look at, and its AUC alone.
+pub(super) struct Number<'a> {
+    pub(super) column: &'a SampleColumn,
+    pub(super) alone: f64,
 }
 
+/// What was found of one number with one id.
+struct Found {
+    number: usize,
+    id: String,
+    finding: Finding,
+}
+
+/// Findings, and ids that nothing can be told of. `numbers` have no finding yet; columns in `known` have, and are no
+/// ids.
+pub(super) fn check(sample: &Sample, numbers: &[Number<'_>], known: &[&str]) -> (Vec<Finding>, Vec<String>) {
+    let ids = sample.columns.iter().filter(|c| is_id(sample, c) && !known.contains(&c.name.as_str()));
+    let ids: Vec<&SampleColumn> = ids.collect();
+    if numbers.is_empty() || ids.is_empty() {
+        return (Vec::new(), Vec::new());
+    }
+    let order = order(sample);
+    let by_id: Vec<(Vec<Found>, bool)> =
+        ids.par_iter().map(|id| of_id(sample, id, numbers, &order)).collect();
+    let apart = ids.iter().zip(&by_id).filter(|(_, (_, apart))| *apart);
+    let not_checked = apart.map(|(id, _)| {
+        format!(
+            "counts of one `{}`'s labels: its positives keep apart, as in a sample of so many negatives to each \
+             positive, and so tell of each other",
+            id.name
+        )
+    });
+    let not_checked = not_checked.collect();
+    (choose(by_id.into_iter().flat_map(|(found, _)| found).collect(), numbers), not_checked)
+}
+
+/// Words or whole numbers, often enough the same.
 fn is_id(sample: &Sample, column: &SampleColumn) -> bool {
     let distinct = column.distinct as usize;
-    distinct >= IDS && distinct * ROWS_PER_ID <= sample.rows()
+    let whole = column.numbers.iter().all(|x| x.is_nan() || x.fract() == 0.0);
+    distinct >= FEWEST_IDS && distinct * ROWS_PER_ID <= sample.rows() && whole && !column.times
+}
+
+fn of_id(sample: &Sample, id: &SampleColumn, numbers: &[Number<'_>], order: &[u32]) -> (Vec<Found>, bool) {
+    let sequence = Sequence::of(sample, id, order);
+    let apart = sequence.positives_keep_apart();
+    let mut out = Vec::new();
+    for (at, number) in numbers.iter().enumerate().filter(|(_, n)| n.column.name != id.name) {
+        let column = number.column;
+        let of_windows = || windows::check(&sequence, &id.name, column, number.alone);
+        let found =
+            (!apart).then(|| totals::check(&sequence, &id.name, column).or_else(of_windows)).flatten();
+        let found = found
+            .or_else(|| within::check(&sequence, &id.name, column))
+            .or_else(|| excess(sample, id, column));
+        out.extend(found.map(|finding| Found { number: at, id: id.name.clone(), finding }));
+    }
+    (out, apart)
+}
+
+/// One finding for each number. Where an id is found itself, what it says of others may be its own fault: an honest count
+/// differs from one with the own label by that label.
+fn choose(found: Vec<Found>, numbers: &[Number<'_>]) -> Vec<Finding> {
+    let mut sure = vec![false; numbers.len()];
+    let mut some = vec![false; numbers.len()];
+    found.iter().for_each(|f| some[f.number] = true);
+    let number_of = |f: &Found| numbers.iter().position(|n| n.column.name == f.id);
+    for f in found.iter().filter(|f| number_of(f).is_none_or(|id| !some[id])) {
+        sure[f.number] = true;
+    }
+    let blame = |f: &Found| match number_of(f) {
+        Some(id) if sure[f.number] => !some[id],
+        Some(id) => !sure[id],
+        None => true,
+    };
+    let mut found: Vec<Found> = found.into_iter().filter(|f| blame(f)).collect();
+    found.sort_by(|a, b| {
+        let by_figure = || b.finding.figure.total_cmp(&a.finding.figure);
+        a.number.cmp(&b.number).then_with(by_figure).then_with(|| a.id.cmp(&b.id))
+    });
+    found.dedup_by_key(|f| f.number);
+    found.into_iter().map(|f| f.finding).collect()
 }
 
 /// An id's number, and its positives and rows in each half.
@@ -43,6 +111,11 @@ struct Id {
     halves: [(f64, f64); 2],
 }
 
+/// Numbers that know the chance in their ids' labels.
+///
+/// Split each id's rows in two halves with mean labels A and B, v being the id's number. A number that knows the id's true rate p and nothing
+/// of these labels has corr(v, A)·corr(v, B) ≤ corr(A, B), since A and B share p alone. A mean of the very labels exceeds that by
+/// (1 − corr(A, B))/2, for it holds the noise of both.
 fn excess(sample: &Sample, id: &SampleColumn, number: &SampleColumn) -> Option<Finding> {
     let none = Id { number: f64::NAN, constant: true, halves: [(0.0, 0.0); 2] };
     let mut ids = vec![none; id.distinct as usize + 1];
@@ -81,9 +154,7 @@ fn excess(sample: &Sample, id: &SampleColumn, number: &SampleColumn) -> Option<F
              the halves follow each other ({shared:.2}): it knows the chance in these labels",
             id.name
         ),
-        advice: "it is computed from labels, the row's own among them: compute it from what came before each row, or \
-                 leave the row itself out"
-            .into(),
+        advice: ADVICE.into(),
     })
 }
 

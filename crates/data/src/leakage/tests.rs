@@ -1,7 +1,7 @@
 use super::*;
 use crate::sample::SampleColumn;
 
-fn numbers(seed: u64) -> impl FnMut() -> f64 {
+pub(super) fn numbers(seed: u64) -> impl FnMut() -> f64 {
     let mut state = seed;
     move || {
         state = state.wrapping_add(1);
@@ -9,7 +9,7 @@ fn numbers(seed: u64) -> impl FnMut() -> f64 {
     }
 }
 
-fn number(name: &str, numbers: Vec<f64>) -> SampleColumn {
+pub(super) fn number(name: &str, numbers: Vec<f64>) -> SampleColumn {
     let mut known = std::collections::HashMap::new();
     let codes = numbers
         .iter()
@@ -21,7 +21,7 @@ fn number(name: &str, numbers: Vec<f64>) -> SampleColumn {
     SampleColumn { name: name.into(), codes, distinct: known.len() as u32, numbers, times: false }
 }
 
-fn category(name: &str, codes: Vec<u32>) -> SampleColumn {
+pub(super) fn category(name: &str, codes: Vec<u32>) -> SampleColumn {
     let distinct = codes.iter().copied().max().unwrap_or(0);
     SampleColumn { name: name.into(), codes, distinct, ..SampleColumn::default() }
 }
@@ -61,6 +61,7 @@ fn clean(seed: u64) -> Sample {
         positive: "click".into(),
         time_ms: (0..N as i64).map(|i| 1_700_000_000_000 + i * 60_000).collect(),
         late: (0..N).map(|i| i * 10 >= N * 8).collect(),
+        ..Sample::default()
     }
 }
 
@@ -217,4 +218,55 @@ fn too_few_rows_are_said_to_be_too_few() {
     let found = check(&sample);
     assert!(found.findings.is_empty() && found.not_checked[0].contains("10 rows of the rarer class"));
     assert!(found.to_string().contains("no leak found"));
+}
+
+#[test]
+fn a_copy_in_few_rows_is_found_and_an_honest_column_is_not() {
+    let of = |rows: usize, seed: u64, column: &dyn Fn(&mut dyn FnMut() -> f64, bool) -> f64| {
+        let mut next = numbers(seed);
+        let label: Vec<bool> = (0..rows).map(|_| next() < 0.18).collect();
+        let mut of = |name: &str, rule: &dyn Fn(&mut dyn FnMut() -> f64, bool) -> f64| {
+            number(name, label.iter().map(|&y| rule(&mut next, y)).collect())
+        };
+        let columns = vec![
+            of("user", &|next, _| (next() * 20.0).floor()),
+            of("rare", &|next, _| f64::from(u8::from(next() < 0.02))),
+            of("gaps", &|next, _| if next() < 0.5 { f64::NAN } else { next() }),
+            of("price", &|next, y| next() + f64::from(u8::from(y)) * 0.5),
+            of("planted", column),
+        ];
+        check(&Sample { rows_seen: rows as u64, columns, label, ..Sample::default() })
+    };
+    let flag = |y: bool| f64::from(u8::from(y));
+    for seed in 0..10 {
+        only(&of(60, seed, &|_, y| flag(y)), Leak::LabelCopy);
+        only(&of(60, seed, &|_, y| 7.0 - flag(y)), Leak::LabelCopy);
+        only(&of(120, seed, &|next, y| flag(y) + (next() * 5.0).floor() * 2.0), Leak::LabelCopy);
+        only(&of(120, seed, &|next, y| flag(y) + 0.9 * next()), Leak::LabelCopy);
+        only(&of(120, seed, &|next, y| if y { next() } else { f64::NAN }), Leak::Missing);
+        let near = |next: &mut dyn FnMut() -> f64, y| if next() < 0.15 { 1.0 - flag(y) } else { flag(y) };
+        for honest in [&near as &dyn Fn(&mut dyn FnMut() -> f64, bool) -> f64, &|next, _| next()] {
+            let found = of(60, seed, honest);
+            assert!(found.findings.is_empty(), "seed {seed}: {:?}", found.findings);
+            assert!(found.not_checked[0].contains("anything but exact copies"));
+        }
+    }
+    // Three of eight rows may be right by chance.
+    let label: Vec<bool> = (0..8).map(|i| i < 3).collect();
+    let copy = number("planted", label.iter().map(|&y| flag(y)).collect());
+    assert!(check(&Sample { label, columns: vec![copy], ..Sample::default() }).findings.is_empty());
+}
+
+#[test]
+fn a_strong_number_is_suspicious_and_no_finding() {
+    let (label, mut next) = (clean(7).label, numbers(11));
+    let strong: Vec<f64> =
+        label.iter().map(|&y| next() + next() + next() + f64::from(u8::from(y)) * 1.1).collect();
+    let found = with(number("planted", strong));
+    assert!(found.findings.is_empty(), "{:?}", found.findings);
+    assert_eq!(found.suspicious.len(), 1);
+    let finding = &found.suspicious[0];
+    assert!(finding.kind == Leak::Strong && finding.figure > 0.9 && finding.figure < 0.98, "{finding:?}");
+    let shown = found.to_string();
+    assert!(shown.contains("SUSPICIOUS (strong) `planted`") && shown.contains("no leak found"), "{shown}");
 }

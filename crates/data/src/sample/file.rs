@@ -17,7 +17,8 @@ const LABELS: [&str; 9] =
 /// Which column says what happened, and when.
 #[derive(Debug, Clone, Default)]
 pub struct Labelled {
-    /// The label's column; a column with a usual name (`label`, `click`, `target`, …) when absent.
+    /// The label's column; a column with a usual name (`label`, `click`, `target`, …), or the only one of 0 and 1, when
+    /// absent.
     pub label: Option<String>,
     /// A number above this is positive. When absent: the greater of two numbers, the rarer of two words, a number
     /// above the median.
@@ -40,7 +41,7 @@ pub fn read(
 ) -> Result<Sample, Error> {
     let mut reader = logs::open(path, format)?;
     let names: Vec<String> = reader.columns().to_vec();
-    let label = label_of(path, &names, labelled.label.as_deref())?;
+    let label = labelled.label.as_deref().map(|l| place_of(path, &names, l, "--label")).transpose()?;
     let time = labelled.time.as_deref().map(|t| place_of(path, &names, t, "--time")).transpose()?;
     let mut builders: Vec<Builder> = names.iter().map(|name| Builder::new(name)).collect();
     let (mut frame, mut seen, mut kept, mut stride) = (reader.frame(), 0u64, 0usize, 1u64);
@@ -61,7 +62,13 @@ pub fn read(
         progress(seen);
     }
     let columns: Vec<SampleColumn> = builders.into_iter().map(Builder::finish).collect();
-    assemble(path, (columns, seen), (label, time), labelled.above)
+    let (label, guessed) = match label {
+        Some(label) => (label, None),
+        None => guessed_label(path, &columns)?,
+    };
+    let mut sample = assemble(path, (columns, seen), (label, time), labelled.above)?;
+    sample.guessed.extend(guessed);
+    Ok(sample)
 }
 
 fn place_of(path: &Path, names: &[String], name: &str, option: &str) -> Result<usize, Error> {
@@ -71,19 +78,35 @@ fn place_of(path: &Path, names: &[String], name: &str, option: &str) -> Result<u
     })
 }
 
-fn label_of(path: &Path, names: &[String], given: Option<&str>) -> Result<usize, Error> {
-    if let Some(name) = given {
-        return place_of(path, names, name, "--label");
+/// The label by its name, else the only column of 0 and 1; and which it is, for people.
+fn guessed_label(path: &Path, columns: &[SampleColumn]) -> Result<(usize, Option<String>), Error> {
+    let usual = LABELS.iter().find_map(|l| columns.iter().position(|c| c.name.eq_ignore_ascii_case(l)));
+    if let Some(usual) = usual {
+        return Ok((usual, None));
     }
-    let usual = LABELS.iter().find_map(|l| names.iter().position(|n| n.eq_ignore_ascii_case(l)));
-    usual.ok_or_else(|| {
-        let all: Vec<&str> = names.iter().map(String::as_str).take(40).collect();
-        Error::config(format!(
-            "{}: which column is the label? Name it with --label; there are {}",
-            path.display(),
-            all.join(", ")
-        ))
-    })
+    let flags: Vec<usize> = (0..columns.len()).filter(|&c| is_flag(&columns[c])).collect();
+    if let [only] = flags[..] {
+        let name = &columns[only].name;
+        return Ok((
+            only,
+            Some(format!("the label is `{name}`, the only column of 0 and 1; --label names another")),
+        ));
+    }
+    let some: Vec<usize> = if flags.is_empty() { (0..columns.len()).collect() } else { flags.clone() };
+    let all: Vec<&str> = some.iter().map(|&c| columns[c].name.as_str()).take(40).collect();
+    let what = if flags.is_empty() { "there are" } else { "of 0 and 1 there are" };
+    Err(Error::config(format!(
+        "{}: which column is the label? Name it with --label; {what} {}",
+        path.display(),
+        all.join(", ")
+    )))
+}
+
+/// Whether a column holds 0 and 1, both, in every row.
+fn is_flag(column: &SampleColumn) -> bool {
+    column.distinct == 2
+        && !column.numbers.is_empty()
+        && column.numbers.iter().all(|x| *x == 0.0 || *x == 1.0)
 }
 
 /// Takes label and time out of the columns; rows without a label are left out.
@@ -118,7 +141,7 @@ fn assemble(
         label: positives,
         positive,
         time_ms,
-        late: Vec::new(),
+        ..Sample::default()
     };
     if keep.contains(&false) {
         pick(&mut sample, &keep);

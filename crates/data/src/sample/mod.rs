@@ -23,6 +23,10 @@ pub struct Sample {
     pub positive: String,
     /// `[N]` times in epoch milliseconds; empty when there are none.
     pub time_ms: Vec<i64>,
+    /// Which columns were taken for the label and the times without being named, for people.
+    pub guessed: Vec<String>,
+    /// What cannot be told of such rows, for people.
+    pub lacks: Vec<String>,
     /// `[N]`: whether the row is in a later part than training; empty when there is one part only.
     pub late: Vec<bool>,
 }
@@ -43,7 +47,33 @@ pub struct SampleColumn {
     pub times: bool,
 }
 
+/// Names that the time of a row goes by.
+const TIMES_OF_ROWS: [&str; 9] =
+    ["time", "timestamp", "ts", "t", "date", "datetime", "event_time", "event_timestamp", "time_ms"];
+
 impl Sample {
+    /// Takes the rows' times, where none are known, from the only column of times that every row has a value of, or from
+    /// the only one of several with a usual name (`time`, `timestamp`, `date`, …). The column stays a column.
+    pub fn guess_time(&mut self) {
+        if !self.time_ms.is_empty() {
+            return;
+        }
+        let whole = |c: &&SampleColumn| c.times && c.numbers.iter().all(|x| !x.is_nan());
+        let times: Vec<&SampleColumn> = self.columns.iter().filter(|c| c.times).collect();
+        let usual = |c: &&SampleColumn| TIMES_OF_ROWS.iter().any(|n| c.name.eq_ignore_ascii_case(n));
+        let named: Vec<&SampleColumn> = times.iter().copied().filter(usual).collect();
+        let (found, why) = match (times.as_slice(), named.as_slice()) {
+            ([only], _) => (*only, "the only column of times"),
+            (_, [only]) => (*only, "by its name"),
+            _ => return,
+        };
+        if !whole(&found) {
+            return;
+        }
+        self.guessed.push(format!("the rows' times are `{}`, {why}; --time names another", found.name));
+        self.time_ms = found.numbers.iter().map(|x| *x as i64).collect();
+    }
+
     /// N.
     pub fn rows(&self) -> usize {
         self.label.len()

@@ -12,7 +12,7 @@ const WIDEST: usize = 16;
 
 /// A sample of the ranking rows of some parts, at most about `most` from each; rows after training are late. Columns
 /// are the encoder's fields as models see them: keys as codes, dense fields as numbers (`name[1]`, … when there are
-/// several, the first sixteen), and the rows' user and item.
+/// several, the first sixteen), and the rows' user and item. Times are those of the requests.
 ///
 /// # Errors
 /// Reading fails, there is no such task, or there is one class only.
@@ -37,6 +37,13 @@ pub fn of_prepared(prepared: &Prepared, task: usize, splits: &[Split], most: usi
         }
         sample.rows_seen += rows;
     }
+    // Data without times has the same one everywhere.
+    if sample.time_ms.len() < sample.label.len() || sample.time_ms.windows(2).all(|w| w[0] == w[1]) {
+        sample.time_ms.clear();
+    }
+    sample
+        .lacks
+        .push("times after the event: prepared columns are no longer told as times; look at the file".into());
     sample.columns = taker.builders.into_iter().flatten().map(Builder::finish).collect();
     sample.columns.retain(|c| c.distinct > 0);
     if !sample.late.contains(&true) || !sample.late.contains(&false) {
@@ -89,6 +96,7 @@ impl<'a> Taker<'a> {
             sample.label.push(label > 0.5);
             sample.late.push(late);
             let request = batch.candidate_request[row] as usize;
+            sample.time_ms.extend(batch.request_time_ms.get(request));
             for ((builders, column), field) in self.builders.iter_mut().zip(&batch.columns).zip(fields) {
                 push(builders, column, if field.rows == Rows::Request { request } else { row });
             }
