@@ -1,9 +1,11 @@
 //! Measuring models on a part of a prepared directory.
 
+use millstream_data::config::Kind;
 use millstream_data::{EvalUsers, Prepared, Ragged, Source, SourceOptions, Split, Use};
+use millstream_models::ModelConfig;
 use millstream_models::embeds::Embeds;
 use millstream_models::recall::item_cf::ItemCf;
-use millstream_models::recall::offline::OfflineModel;
+use millstream_models::recall::offline::{OfflineDef, OfflineModel};
 use millstream_models::recall::positives::Positives;
 use millstream_train::eval::{self, Rules};
 use millstream_train::graded::{self, Grades};
@@ -108,6 +110,21 @@ pub fn count_item_cf(
     splits: &[Split],
 ) -> Result<ItemCf, Failure> {
     with_positives(prepared, splits, |positives| config.build(positives))
+}
+
+/// Refuses options of a model that ask for times, where the data has none: those that sequences are stored with are made up.
+///
+/// # Errors
+/// Names the option.
+pub fn check_times(prepared: &Prepared, model: &ModelConfig) -> Result<(), Failure> {
+    match OfflineDef::asks_times(model).filter(|_| prepared.kind == Kind::Sequences) {
+        Some(key) => Err(format!(
+            "model `{}`: `{key}` needs times, and sequences have none; leave it out, or prepare a log",
+            model.name
+        )
+        .into()),
+        None => Ok(()),
+    }
 }
 
 /// What `learn` makes of the positives of these parts.

@@ -89,6 +89,8 @@ pub fn train(
             parts: parts.iter().map(|s| s.as_str().to_owned()).collect(),
             catalogue,
         };
+        measure::check_times(prepared, &model.model())
+            .map_err(|e| format!("recall model `{}`: {e}", model.name))?;
         let trained = measure::with_positives(prepared, &parts, |p| Trained::fit(about, p))
             .map_err(|e| format!("recall model `{}`: {e}", model.name))?;
         let file = dir.recall_model(&model.name);

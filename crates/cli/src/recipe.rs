@@ -142,8 +142,10 @@ impl Recipe {
                 self.fault(&format_args!("task `{name}`: {key} is given here and in [training.{place}]"))
             };
             if let Some(loss) = task.loss {
-                let loss = TaskLoss::deserialize(loss.clone())
-                    .map_err(|e| self.fault(&format_args!("task `{name}`: key `loss`: {}", e.message())))?;
+                let wrong = |e: toml::de::Error| {
+                    self.fault(&format_args!("task `{name}`: key `loss`: {}", e.message()))
+                };
+                let loss: TaskLoss = loss.clone().try_into().map_err(wrong)?;
                 if self.training.losses.contains_key(name) {
                     return Err(twice("loss", "losses"));
                 }

@@ -478,3 +478,92 @@ fn a_wrong_refresh_of_counting_tables_is_refused_before_anything_is_opened() {
         refused(dir.path(), "serve --run . --port 0", &parts);
     }
 }
+
+// Models.
+
+/// What a folder's `dataset.toml` says, with a model.
+fn with_model(dir: &Path, model: &str) {
+    let dataset = std::fs::read_to_string(dir.join("world/dataset.toml")).unwrap();
+    put(dir, "recipe.toml", format!("{dataset}\n{model}\n"));
+}
+
+#[test]
+fn retrievers_of_histories_learn_on_a_world_whose_sequences_have_several_elements() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    json(dir, "data synth --out world --users 60 --items 200 --exposures 4000");
+    json(dir, "data prepare world --out prepared");
+    let training = "[training]\nepochs = 1\nbatch_size = 64\nnegatives = 16";
+    for name in ["mind", "comirec", "simplex", "youtube_dnn", "lightgcn", "sasrec"] {
+        with_model(dir, &format!("[model]\nname = \"{name}\"\nembedding = 8\n{training}"));
+        json(dir, &format!("train recipe.toml --prepared prepared --out {name}"));
+    }
+    let refuse = |model: &str, parts: &[&str]| {
+        with_model(dir, &format!("[model]\n{model}\n{training}"));
+        refused(dir, "train recipe.toml --prepared prepared --out refused", parts);
+        assert!(!dir.join("refused").exists(), "{model}");
+    };
+    refuse(
+        "name = \"mind\"\nsequence = \"clik\"",
+        &["model `mind`", "unknown sequence `clik`", "did you mean `clicks`?"],
+    );
+    refuse(
+        "name = \"comirec\"\niterations = 3",
+        &["model `comirec`", "`iterations`", "form = \"attention\""],
+    );
+    refuse(
+        "name = \"sdm\"\nintents = { clusters = 8 }",
+        &["model `sdm`", "[model.intents]", "whole sequences"],
+    );
+    refuse("name = \"two_tower\"\ndim = 0", &["model `two_tower`", "`dim` is 0"]);
+}
+
+#[test]
+fn models_that_cannot_be_say_which_and_by_what() {
+    let dir = table_folder(200);
+    let dir = dir.path();
+    json(dir, PREPARE);
+    let refuse = |model: &str, parts: &[&str]| {
+        let own = "name = \"deepfm\"\nembedding = 4\nhidden = [16]\ndropout = 0.2\n";
+        assert!(RECIPE.contains(own));
+        put(dir, "other.toml", RECIPE.replace(own, model));
+        refused(dir, "train other.toml --prepared prepared --out refused", parts);
+        assert!(!dir.join("refused").exists(), "{model}");
+    };
+    refuse("name = \"itemcf\"\n", &["unknown model `itemcf`", "did you mean `item_cf`?"]);
+    refuse("name = \"zzz\"\n", &["rankers are lr, fm", "retrievers are two_tower", "at once are item_cf"]);
+    refuse("name = \"lr\"\nzzz = 1\n", &["model `lr`", "unknown key `zzz`", "there is none to say here"]);
+    refuse(
+        "name = \"fm\"\n[model.sequence]\nblock = \"din\"\n",
+        &["model `fm`", "[model.sequence]", "deepfm"],
+    );
+    refuse(
+        "name = \"deepfm\"\nhidden = [4000000000]\n",
+        &["model `deepfm`", "`hidden` is 4000000000", "65536 at most"],
+    );
+    refuse("name = \"deepfm\"\nembedding = 99999999\n", &["model `deepfm`", "`embedding` is 99999999"]);
+    refuse("name = \"ffm\"\nembedding = 99999999999\n", &["model `ffm`", "`embedding` is 99999999999"]);
+    refuse("name = \"gbdt\"\ntrees = 99999999999\n", &["model `gbdt`", "`trees` is 99999999999"]);
+    refuse("name = \"gbdt\"\ntrees = 1000000\nleaves = 65536\n", &["model `gbdt`", "would have shape"]);
+    refuse(
+        "name = \"dcn_v2\"\ncross_layers = 99999999999\n",
+        &["model `dcn_v2`", "`cross_layers` is 99999999999"],
+    );
+    refuse("name = \"dcn_v2\"\nrank = 99999999999\n", &["model `dcn_v2`", "`rank` is 99999999999"]);
+}
+
+#[test]
+fn a_tasks_loss_is_a_name_or_a_table() {
+    let dir = table_folder(200);
+    let dir = dir.path();
+    json(dir, PREPARE);
+    let with = |loss: &str| {
+        put(dir, "other.toml", RECIPE.replace("column = \"label\"", &format!("column = \"label\"\n{loss}")))
+    };
+    for (out, loss) in [("a", "loss = \"focal\""), ("b", "loss = { name = \"focal\", gamma = 1.0 }")] {
+        with(loss);
+        json(dir, &format!("train other.toml --prepared prepared --out {out}"));
+    }
+    with("loss = \"focl\"");
+    refused(dir, "train other.toml --prepared prepared --out c", &["task `click`: key `loss`", "focl"]);
+}

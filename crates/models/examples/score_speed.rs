@@ -37,7 +37,16 @@ fn fields(sizes: &[u32], shared: usize) -> Vec<Field> {
         let name = format!("f{f}");
         let rows = if f < shared { Whose::Request } else { Whose::Candidate };
         let space = Some(name.clone());
-        Field { name, rows, shape: Kind::Key, space, pool: Pool::Mean, size: None, feature: f }
+        Field {
+            name,
+            rows,
+            shape: Kind::Key,
+            space,
+            pool: Pool::Mean,
+            size: None,
+            weighted: false,
+            feature: f,
+        }
     };
     (0..sizes.len()).map(field).collect()
 }

@@ -35,7 +35,7 @@ fn write(path: &Path, values: &[f32]) -> Fallible<()> {
 fn fields() -> Vec<Field> {
     let field = |name: &str, rows, shape, feature| {
         let (name, space) = (name.to_owned(), Some("item".to_owned()));
-        Field { name, rows, shape, space, pool: Pool::Mean, size: None, feature }
+        Field { name, rows, shape, space, pool: Pool::Mean, size: None, weighted: false, feature }
     };
     vec![field("item", Whose::Candidate, Kind::Key, 0), field("clicks.item", Whose::Request, Kind::Keys, 1)]
 }

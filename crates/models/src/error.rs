@@ -33,3 +33,15 @@ pub enum Error {
     #[error(transparent)]
     Store(#[from] millstream_store::Error),
 }
+
+impl Error {
+    /// The same, with the model's name where one of its layers said what cannot be.
+    pub(crate) fn of_model(self, model: &str) -> Self {
+        match self {
+            Self::Network(millstream_nn::Error::Model(text)) => {
+                Self::Config(format!("model `{model}`: {text}"))
+            }
+            other => other,
+        }
+    }
+}

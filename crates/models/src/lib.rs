@@ -16,6 +16,7 @@ pub mod ranker;
 pub mod recall;
 pub mod retriever;
 pub mod serving;
+mod sizes;
 pub mod snapshot;
 mod sparse;
 mod svd;

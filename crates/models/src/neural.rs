@@ -4,7 +4,7 @@ use millstream_nn::{Embed, EmbedSpec, Inputs, Lhuc, Mlp, MlpConfig, Params, Pass
 use millstream_schema::suggest;
 use serde::{Deserialize, Deserializer};
 
-use crate::behaviour::{Behaviour, Block};
+use crate::behaviour::{Block, Blocks, Place};
 use crate::ranker::Shape;
 use crate::{Error, ModelConfig};
 
@@ -24,7 +24,7 @@ macro_rules! options {
             activation: millstream_nn::Activation,
             weight_init: millstream_nn::Init,
             lhuc: Option<crate::neural::Gate>,
-            sequence: Option<crate::behaviour::Behaviour>,
+            sequence: crate::behaviour::Blocks,
             $($(#[$meta])* $field: $type,)*
         }
 
@@ -41,7 +41,7 @@ macro_rules! options {
                     activation: all.mlp.activation,
                     weight_init: all.mlp.weight_init,
                     lhuc: None,
-                    sequence: None,
+                    sequence: crate::behaviour::Blocks::default(),
                     $($field: $default,)*
                 }
             }
@@ -85,14 +85,21 @@ pub(crate) struct Neural {
     pub mlp: MlpConfig,
     /// Gates on the tower's hidden layers.
     pub lhuc: Option<Gate>,
-    /// A block over the history, whose vector joins the fields.
-    pub sequence: Option<Behaviour>,
+    /// Blocks over histories, whose vectors join the fields.
+    pub sequence: Blocks,
 }
 
 impl Default for Neural {
     fn default() -> Self {
         let mlp = MlpConfig { hidden: vec![400, 400, 400], ..MlpConfig::default() };
-        Self { embedding: 16, init_std: 1e-4, embedding_dropout: 0.0, mlp, lhuc: None, sequence: None }
+        Self {
+            embedding: 16,
+            init_std: 1e-4,
+            embedding_dropout: 0.0,
+            mlp,
+            lhuc: None,
+            sequence: Blocks::default(),
+        }
     }
 }
 
@@ -140,13 +147,13 @@ pub(crate) struct Fields {
     dropout: f32,
     /// Places in the encoder's fields.
     pub chosen: Vec<usize>,
-    block: Option<Block>,
+    blocks: Vec<Block>,
 }
 
 impl Fields {
-    /// F: the chosen fields, and then those of the history's block.
+    /// F: the chosen fields, and then those of the blocks over histories, one after the other.
     pub fn count(&self) -> usize {
-        self.embed.fields() + self.block.as_ref().map_or(0, Block::fields)
+        self.embed.fields() + self.blocks.iter().map(Block::fields).sum::<usize>()
     }
 
     /// F·D.
@@ -157,9 +164,12 @@ impl Fields {
     /// `[N, F, D]`.
     pub fn forward(&self, pass: &Pass, x: &Inputs) -> Tensor {
         let own = self.embed.forward(pass, x);
-        let Some(block) = &self.block else { return own.dropout(pass, self.dropout) };
+        if self.blocks.is_empty() {
+            return own.dropout(pass, self.dropout);
+        }
         let (n, d) = (x.candidates(), self.embed.dim());
-        let joined = Tensor::concat(&[&own.flatten(), &block.forward(pass, x).flatten()]);
+        let interests = self.blocks.iter().map(|block| block.forward(pass, x).flatten());
+        let joined = Tensor::join(std::iter::once(own.flatten()).chain(interests));
         joined.reshape(&[n, self.count(), d]).dropout(pass, self.dropout)
     }
 }
@@ -203,10 +213,14 @@ impl Neural {
             )));
         }
         let (spec, mut chosen) = (self.spec(), cfg.chosen(shape.fields)?);
-        let block = self.sequence.as_ref().map(|s| Block::new(s, (cfg, shape), &spec, params)).transpose()?;
-        chosen.retain(|&field| block.as_ref().is_none_or(|block| !block.owns(field)));
+        let Blocks(blocks) = &self.sequence;
+        let place = |at: usize| Place { model: &cfg.name, at, of: blocks.len() };
+        let made = blocks.iter().enumerate();
+        let made = made.map(|(at, block)| Block::new((block, place(at)), (cfg, shape), &spec, params));
+        let blocks: Vec<Block> = made.collect::<Result<_, _>>()?;
+        chosen.retain(|&field| !blocks.iter().any(|block| block.owns(field)));
         let embed = Embed::new(params, shape.fields, &chosen, &spec)?;
-        Ok(Fields { embed, dropout: self.embedding_dropout, chosen, block })
+        Ok(Fields { embed, dropout: self.embedding_dropout, chosen, blocks })
     }
 
     /// A tower over `inputs` columns, with layers `name.0`, ..; its gate, if asked for, is `name.lhuc` and looks at the

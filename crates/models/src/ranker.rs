@@ -226,5 +226,5 @@ pub fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Resul
         let valid: Vec<&str> = RANKERS.iter().map(|d| d.name).collect();
         Error::Config(suggest::unknown("ranker", &cfg.name, valid.iter().copied()))
     })?;
-    (def.build)(cfg, shape, params)
+    (def.build)(cfg, shape, params).map_err(|e| e.of_model(&cfg.name))
 }

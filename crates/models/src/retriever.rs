@@ -36,6 +36,11 @@ pub trait Retriever: Send + Sync {
     fn next_items(&self) -> Option<&dyn NextItems> {
         None
     }
+    /// Its loss as a configuration writes it, where that compares a positive with drawn items alone and as they are: then it is nothing to
+    /// it how likely an item is as a negative, nor whether other positives of the batch are negatives.
+    fn draws_alone(&self) -> Option<&'static str> {
+        None
+    }
     /// Whether it learns how old examples are ([`Inputs::ages`]).
     fn ages(&self) -> bool {
         false
@@ -180,5 +185,5 @@ pub fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Resul
         let valid: Vec<&str> = RETRIEVERS.iter().map(|d| d.name).collect();
         Error::Config(suggest::unknown("retriever", &cfg.name, valid.iter().copied()))
     })?;
-    (def.build)(cfg, shape, params)
+    (def.build)(cfg, shape, params).map_err(|e| e.of_model(&cfg.name))
 }

@@ -10,7 +10,7 @@ use millstream_schema::{Batch, Column, Field, Pool, Rows, Side};
 
 fn field(name: &str, rows: Rows, shape: millstream_schema::Shape, pool: Pool) -> Field {
     let space = (!matches!(shape, millstream_schema::Shape::Dense(_))).then(|| name.to_owned());
-    Field { name: name.into(), rows, shape, space, pool, size: None, feature: 0 }
+    Field { name: name.into(), rows, shape, space, pool, size: None, weighted: false, feature: 0 }
 }
 
 fn fields() -> Vec<Field> {

@@ -19,6 +19,7 @@ fn fields() -> Vec<Field> {
         space: Some(name.into()),
         pool: Pool::Mean,
         size: None,
+        weighted: false,
         feature: 0,
     };
     vec![field("user", Rows::Request), field("item", Rows::Candidate)]

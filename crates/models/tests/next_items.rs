@@ -141,6 +141,7 @@ fn cases() -> Vec<(&'static str, String, Scope)> {
             ("softmax", Scope::Batch),
             ("softmax", Scope::Catalogue),
             ("bpr_max", Scope::Sequence),
+            ("top1_max", Scope::Batch),
             ("softmax\"\nin_batch = true\n#", Scope::Batch),
         ] {
             cases.push((def.name, format!("{small}{hidden}loss = \"{loss}\"\n"), scope));
@@ -315,7 +316,8 @@ fn batches_and_options_that_do_not_fit_are_told() {
         ("sasrec", "blocks = 0", "`blocks` and `feed` must be above 0"),
         ("sasrec", "loss = \"gbce\"\nin_batch = true", "uniform negatives"),
         ("gru4rec", "hidden = []", "`hidden` needs a width"),
-        ("sasrec", "embedding = 0", "`embedding` and `init_std` must be above 0"),
+        ("sasrec", "embedding = 0", "`embedding` is 0; it must be above 0"),
+        ("sasrec", "init_std = 0.0", "`embedding` and `init_std` must be above 0"),
         ("gru4rec", "state_dropout = 1.0", "state_dropout must be in [0, 1), not 1"),
         ("intent_split", "clusters = 0", "clusters must be above 0"),
         ("intent_split", "keep = 1.5", "keep is a cosine, in [-1, 1], not 1.5"),
@@ -342,7 +344,8 @@ fn batches_and_options_that_do_not_fit_are_told() {
         ("multi_behaviour", "embedding = 0", "must be above 0"),
         ("gat_entmax", "layers = 0", "`layers` and `longest` must be above 0"),
         ("gat_entmax", "edges = { entmax = 0.5 }", "entmax of 0.5"),
-        ("gru4rec", "sequence = \"clikcs\"", "`clikcs` is no sequence"),
+        ("gru4rec", "sequence = \"clikcs\"", "did you mean `clicks`?"),
+        ("gru4rec", "sequence = \"clicks.item\"", "did you mean `clicks.item_id`?"),
     ] {
         let message = built(name, options, &assembler(""), &mut Params::new(1)).err().unwrap().to_string();
         assert!(message.contains(said), "{message}");
@@ -351,6 +354,61 @@ fn batches_and_options_that_do_not_fit_are_told() {
     let message = built("sasrec", "", &two, &mut Params::new(1)).err().unwrap().to_string();
     assert!(message.contains("say which with `sequence = \"clicks.item_id\"`"), "{message}");
     built("sasrec", "sequence = \"buys\"", &two, &mut Params::new(1)).unwrap();
+    built("sasrec", "sequence = \"buys.item_id\"", &two, &mut Params::new(1)).unwrap();
+}
+
+#[test]
+fn options_that_mean_nothing_beside_others_are_refused_before_training() {
+    for (name, options, said) in [
+        (
+            "sasrec",
+            "loss = \"bce\"\ncalibration = 0.5",
+            "`calibration` means nothing beside `loss = \"bce\"`",
+        ),
+        ("gru4rec", "loss = \"bce\"\npenalty = 0.5", "`penalty` means nothing beside `loss = \"bce\"`"),
+        (
+            "gru4rec",
+            "loss = \"top1_max\"\npenalty = 0.5",
+            "`penalty` means nothing beside `loss = \"top1_max\"`",
+        ),
+        ("gru4rec", "penalty = 0.5", "beside `loss = \"softmax\"`"),
+        ("gat_entmax", "loss = \"bpr_max\"\ncalibration = 0.5", "beside `loss = \"bpr_max\"`"),
+        (
+            "gru4rec",
+            "intents = { noise = 0.0, bound = 0.1 }",
+            "`intents.bound` means nothing beside `noise = 0`",
+        ),
+        ("intent_split", "edges = \"softmax\"", "`edges` means nothing beside `graph = \"gated\"`"),
+        (
+            "intent_split",
+            "contrast = 0.0\ntemperature = 0.3",
+            "`temperature` means nothing beside `contrast = 0`",
+        ),
+        (
+            "sdm",
+            "intents = { clusters = 8 }",
+            "[model.intents] is for models that learn from whole sequences",
+        ),
+        (
+            "multi_behaviour",
+            "intents = { clusters = 8 }",
+            "[model.intents] is for models that learn from whole",
+        ),
+    ] {
+        let cfg = ModelConfig { options: options.parse().unwrap(), ..ModelConfig::named(name) };
+        let def = RETRIEVERS.iter().find(|def| def.name == name).unwrap();
+        let message = (def.check)(&cfg).unwrap_err().to_string();
+        assert!(message.contains(said) && message.contains(name), "{name} {options}: {message}");
+        // What was trained before it was refused still opens.
+        if !options.contains("clusters") {
+            built(name, options, &assembler(""), &mut Params::new(1)).unwrap();
+        }
+    }
+    let fine = ModelConfig {
+        options: "loss = \"gbce\"\ncalibration = 0.5".parse().unwrap(),
+        ..ModelConfig::named("sasrec")
+    };
+    (RETRIEVERS.iter().find(|def| def.name == "sasrec").unwrap().check)(&fine).unwrap();
 }
 
 /// User vectors of these histories, as items with times in seconds, all of requests at one moment.

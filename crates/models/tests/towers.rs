@@ -5,7 +5,7 @@
 use millstream_models::input::Feeder;
 use millstream_models::ranker::Shape;
 use millstream_models::retriever::{self, Targets};
-use millstream_models::{ModelConfig, Retriever, serving};
+use millstream_models::{Error, ModelConfig, RETRIEVERS, Retriever, serving};
 use millstream_nn::{Gradients, Inputs, Mode, Params, Pass, Tensor};
 use millstream_schema::examples::Action;
 use millstream_schema::{Assembler, Examples, Fitter, Frame, Schema, Side};
@@ -15,17 +15,23 @@ use std::sync::Arc;
 const USERS: u32 = 5;
 const ITEMS: u32 = 12;
 
+const SCHEMA: &str = "[[feature]]\nname = \"user_id\"\nside = \"user\"\nkind = \"categorical\"\n\
+     [[feature]]\nname = \"item_id\"\nside = \"item\"\nkind = \"categorical\"\n\
+     [[feature]]\nname = \"topic\"\nside = \"item\"\nkind = \"categorical\"\n\
+     [[feature]]\nname = \"past\"\nkind = \"sequence\"\nelements = [\"item_id\"]\nmax_len = 40\n";
+
 fn assembler() -> Assembler {
-    let schema: Schema = "[[feature]]\nname = \"user_id\"\nside = \"user\"\nkind = \"categorical\"\n\
-         [[feature]]\nname = \"item_id\"\nside = \"item\"\nkind = \"categorical\"\n\
-         [[feature]]\nname = \"topic\"\nside = \"item\"\nkind = \"categorical\"\n\
-         [[feature]]\nname = \"past\"\nkind = \"sequence\"\nelements = [\"item_id\"]\nmax_len = 40\n"
-        .parse()
-        .unwrap();
+    assembler_of(SCHEMA)
+}
+
+fn assembler_of(schema: &str) -> Assembler {
+    let schema: Schema = schema.parse().unwrap();
     let mut users = Frame::new("users", &["user_id"]);
     (0..USERS).for_each(|u| users.push_row(u.into(), &[&format!("u{u}")]));
-    let mut items = Frame::new("items", &["item_id", "topic"]);
-    (0..ITEMS).for_each(|i| items.push_row(i.into(), &[&format!("i{i}"), &format!("t{}", i % 3)]));
+    let mut items = Frame::new("items", &["item_id", "topic", "author"]);
+    (0..ITEMS).for_each(|i| {
+        items.push_row(i.into(), &[&format!("i{i}"), &format!("t{}", i % 3), &format!("a{}", i % 5)]);
+    });
     let mut fitter = Fitter::new(&schema);
     fitter.observe(&[Side::User], &users).unwrap();
     fitter.observe(&[Side::Item], &items).unwrap();
@@ -61,19 +67,22 @@ struct Bench {
 
 impl Bench {
     fn new(name: &str, options: &str) -> Self {
+        Self::over(assembler(), name, options).unwrap()
+    }
+
+    fn over(assembler: Assembler, name: &str, options: &str) -> Result<Self, Error> {
         let cfg = ModelConfig { name: name.into(), fields: None, options: options.parse().unwrap() };
-        let assembler = assembler();
         let mut params = Params::new(3);
         let sides = serving::sides(assembler.encoder());
         let shape = Shape { fields: assembler.encoder().fields(), sides: &sides, tasks: 1 };
-        let model = retriever::build(&cfg, &shape, &mut params).unwrap();
+        let model = retriever::build(&cfg, &shape, &mut params)?;
         let table = |t: &millstream_nn::TableSpec| TableConfig {
             init: RowInit::Normal(0.5),
             seed: 5,
             ..TableConfig::new(t.name.clone(), t.dim)
         };
         let store = Store::new(params.tables().iter().map(table).collect()).unwrap();
-        Self { assembler, params, store, model }
+        Ok(Self { assembler, params, store, model })
     }
 
     /// What `f` makes of the examples, and its gradients.
@@ -211,6 +220,16 @@ fn options_out_of_range_name_themselves() {
         ("lightgcn", "layers = 17", "layers"),
         ("two_tower", "temperature = -1.0", "temperature"),
         ("comirec", "from = \"attention\"", "form"),
+        ("two_tower", "dim = 0", "model `two_tower`: `dim` is 0; it must be above 0"),
+        ("dssm", "hidden = [4000000000]", "model `dssm`: `hidden` is 4000000000"),
+        (
+            "two_tower",
+            "hidden = [65536, 65536]",
+            "model `two_tower`: weight `user.tower.1.weight` would have",
+        ),
+        ("two_tower", "intents = {}", "[model.intents] is for models that learn from whole sequences"),
+        ("youtube_dnn", "intents = {}", "[model.intents] is for models that learn from whole sequences"),
+        ("comirec", "intents = {}", "[model.intents] is for models that learn from whole sequences"),
     ] {
         let cfg = ModelConfig { name: name.into(), fields: None, options: options.parse().unwrap() };
         let assembler = assembler();
@@ -218,5 +237,106 @@ fn options_out_of_range_name_themselves() {
         let shape = Shape { fields: assembler.encoder().fields(), sides: &sides, tasks: 1 };
         let error = retriever::build(&cfg, &shape, &mut Params::new(1)).map(drop).unwrap_err().to_string();
         assert!(error.contains(said), "{name} {options}: {error}");
+    }
+}
+
+/// Options of small models that read a sequence of the items they recommend.
+const READERS: [(&str, &str); 8] = [
+    ("mind", "hidden = [8]\n"),
+    ("comirec", ""),
+    ("simplex", ""),
+    ("youtube_dnn", "hidden = [8]\n"),
+    ("lightgcn", ""),
+    ("sasrec", ""),
+    ("gru4rec", "hidden = [4]\n"),
+    ("gat_entmax", ""),
+];
+
+#[test]
+fn of_several_elements_the_one_of_the_items_id_is_read() {
+    // In an order that has the id neither first among the features nor among the elements.
+    let author = "[[feature]]\nname = \"author\"\nside = \"item\"\nkind = \"categorical\"\n";
+    let three = author.to_owned() + &SCHEMA.replace("[\"item_id\"]", "[\"topic\", \"author\", \"item_id\"]");
+    let carts = "[[feature]]\nname = \"carts\"\nkind = \"sequence\"\nelements = [\"author\", \"item_id\"]\n";
+    for (name, options) in READERS {
+        let with = |schema: &str, more: &str| {
+            Bench::over(assembler_of(schema), name, &format!("embedding = 4\n{options}{more}"))
+        };
+        let tables = |bench: &Bench| -> Vec<String> {
+            bench.params.tables().iter().map(|table| table.name.clone()).collect()
+        };
+        let plain = with(&three, "").unwrap();
+        assert!(tables(&plain).iter().any(|table| table.starts_with("item_id/")), "{name}");
+        for own in ["topic/", "author/"] {
+            assert!(!tables(&plain).iter().any(|table| table.starts_with(own)), "{name} has {own}");
+        }
+        for named in ["sequence = \"past\"", "sequence = \"past.item_id\""] {
+            assert_eq!(tables(&with(&three, named).unwrap()), tables(&plain), "{name} {named}");
+        }
+        let other = with(&three, "sequence = \"past.author\"").unwrap();
+        assert!(tables(&other).iter().any(|table| table.starts_with("author/")), "{name}");
+        let histories: [&[u32]; 3] = [&[1, 2, 3], &[3], &[]];
+        assert!(plain.users(&histories).iter().all(|v| v.is_finite()), "{name}");
+        let told = |schema: &str, more: &str| with(schema, more).err().unwrap().to_string();
+        let both = three.clone() + carts;
+        let message = told(&both, "");
+        assert!(
+            message
+                .ends_with("`past.item_id` or `carts.item_id`? say which with `sequence = \"past.item_id\"`"),
+            "{name}: {message}"
+        );
+        with(&both, "sequence = \"carts\"").unwrap();
+        let message = told(&both, "sequence = \"cart\"");
+        assert!(message.contains("unknown sequence `cart`; did you mean `carts`?"), "{name}: {message}");
+        let message = told(&both, "sequence = \"carts.item\"");
+        assert!(message.contains("did you mean `carts.item_id`?"), "{name}: {message}");
+    }
+}
+
+#[test]
+fn elements_of_as_many_keys_are_not_guessed_between() {
+    let hashed = SCHEMA
+        .replace(
+            "kind = \"categorical\"\n[[feature]]\nname = \"past\"",
+            "kind = \"categorical\"\nencoding = \"hash\"\n[[feature]]\nname = \"past\"",
+        )
+        .replace(
+            "name = \"item_id\"\nside = \"item\"\nkind = \"categorical\"",
+            "name = \"item_id\"\nside = \"item\"\nkind = \"categorical\"\nencoding = \"hash\"",
+        )
+        .replace("[\"item_id\"]", "[\"item_id\", \"topic\"]");
+    let told = Bench::over(assembler_of(&hashed), "comirec", "").err().unwrap().to_string();
+    assert!(
+        told.ends_with("`past.item_id` or `past.topic`? say which with `sequence = \"past.item_id\"`"),
+        "{told}"
+    );
+}
+
+#[test]
+fn options_of_another_loss_are_refused_before_training_and_open_in_what_was_trained() {
+    for (name, options, said) in [
+        ("simplex", "temperature = 0.2", "`temperature` means nothing beside `loss = \"contrastive\"`"),
+        ("simplex", "loss = \"softmax\"\nmargin = 0.5", "`margin` means nothing beside `loss = \"softmax\"`"),
+        ("simplex", "loss = \"softmax\"\nnegative_weight = 5.0", "`negative_weight` means nothing beside"),
+        ("simplex", "history = false\npool = \"mean\"", "`pool` means nothing beside `history = false`"),
+        (
+            "lightgcn",
+            "loss = \"bpr\"\ntemperature = 0.2",
+            "`temperature` means nothing beside `loss = \"bpr\"`",
+        ),
+        ("comirec", "iterations = 4", "`iterations` means nothing beside `form = \"attention\"`"),
+    ] {
+        let cfg = ModelConfig { options: options.parse().unwrap(), ..ModelConfig::named(name) };
+        let def = RETRIEVERS.iter().find(|def| def.name == name).unwrap();
+        let error = (def.check)(&cfg).unwrap_err().to_string();
+        assert!(error.contains(said), "{name} {options}: {error}");
+        Bench::new(name, options);
+    }
+    for (name, options) in [
+        ("simplex", "loss = \"softmax\"\ntemperature = 0.2"),
+        ("comirec", "form = \"routing\"\niterations = 4"),
+    ] {
+        let cfg = ModelConfig { options: options.parse().unwrap(), ..ModelConfig::named(name) };
+        (RETRIEVERS.iter().find(|def| def.name == name).unwrap().check)(&cfg).unwrap();
     }
 }

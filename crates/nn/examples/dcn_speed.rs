@@ -45,7 +45,16 @@ fn next(state: &mut u64) -> u64 {
 fn field(f: usize) -> Field {
     let space = Some(format!("f{f}"));
     let name = format!("f{f}");
-    Field { name, rows: Rows::Candidate, shape: Shape::Key, space, pool: Pool::Mean, size: None, feature: f }
+    Field {
+        name,
+        rows: Rows::Candidate,
+        shape: Shape::Key,
+        space,
+        pool: Pool::Mean,
+        size: None,
+        weighted: false,
+        feature: f,
+    }
 }
 
 /// Keys fall off like 1/x: many repeats of few, few of many.

@@ -103,7 +103,16 @@ fn floats(path: &Path) -> Fallible<Vec<f32>> {
 fn field(f: usize) -> Field {
     let name = format!("f{f}");
     let space = Some(name.clone());
-    Field { name, rows: Rows::Candidate, shape: Shape::Key, space, pool: Pool::Mean, size: None, feature: f }
+    Field {
+        name,
+        rows: Rows::Candidate,
+        shape: Shape::Key,
+        space,
+        pool: Pool::Mean,
+        size: None,
+        weighted: false,
+        feature: f,
+    }
 }
 
 /// Batches whose keys are places in the field's own rows.

@@ -64,6 +64,7 @@ fn fields() -> Vec<Field> {
         space: Some("item".into()),
         pool: Pool::Mean,
         size: None,
+        weighted: false,
         feature,
     };
     vec![field("history.item", Rows::Request, Shape::Keys, 0), field("item", Rows::Candidate, Shape::Key, 1)]

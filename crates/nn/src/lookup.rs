@@ -247,7 +247,16 @@ mod tests {
 
     fn field(name: &str, space: &str, rows: Rows, shape: Shape) -> Field {
         let space = (!space.is_empty()).then(|| space.to_owned());
-        Field { name: name.into(), rows, shape, space, pool: Pool::Mean, size: None, feature: 0 }
+        Field {
+            name: name.into(),
+            rows,
+            shape,
+            space,
+            pool: Pool::Mean,
+            size: None,
+            weighted: false,
+            feature: 0,
+        }
     }
 
     #[test]

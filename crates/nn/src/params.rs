@@ -7,6 +7,9 @@ use crate::tensor::Shape;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+/// Most numbers of one weight: 4 GiB.
+const LARGEST: usize = 1 << 30;
+
 /// A dense weight (or running statistic) of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ParamId(pub(crate) usize);
@@ -218,6 +221,13 @@ impl Params {
         if axes.is_empty() || axes.len() > 3 || axes.contains(&0) {
             return Err(Error::Model(format!("weight `{name}` cannot have shape {axes:?}")));
         }
+        let count = axes.iter().try_fold(1usize, |n, axis| n.checked_mul(*axis));
+        if count.is_none_or(|n| n > LARGEST) {
+            return Err(Error::Model(format!(
+                "weight `{name}` would have shape {axes:?}, which is more than the {LARGEST} numbers that a weight may have; \
+                 make what it joins narrower, or fewer"
+            )));
+        }
         let wrong =
             |found: &[usize]| Error::Shape { name: name.into(), wanted: axes.into(), found: found.into() };
         if let Some(&id) = self.by_name.get(name.as_str()) {
@@ -301,6 +311,11 @@ impl Params {
     /// Names that were made anew although saved weights were given; empty for a complete snapshot.
     pub fn missing_from_saved(&self) -> &[String] {
         if self.loaded.is_some() { &self.created } else { &[] }
+    }
+
+    /// Whether saved weights were given.
+    pub fn is_loaded(&self) -> bool {
+        self.loaded.is_some()
     }
 
     /// Names that were saved but that no model has asked for, sorted.

@@ -5,8 +5,12 @@
 use millstream_nn::loss::{Against, ChoiceItems, ChoiceLoss, choice, gbce_beta};
 use millstream_nn::{Init, Mode, Params, Pass, gradcheck};
 
-const LOSSES: [ChoiceLoss; 3] =
-    [ChoiceLoss::Softmax, ChoiceLoss::Binary { beta: 0.3 }, ChoiceLoss::BprMax { penalty: 0.4 }];
+const LOSSES: [ChoiceLoss; 4] = [
+    ChoiceLoss::Softmax,
+    ChoiceLoss::Binary { beta: 0.3 },
+    ChoiceLoss::BprMax { penalty: 0.4 },
+    ChoiceLoss::Top1Max,
+];
 
 /// One element's loss from its scores, in double precision.
 fn naive(loss: ChoiceLoss, right: f64, others: &[f64]) -> f64 {
@@ -23,6 +27,10 @@ fn naive(loss: ChoiceLoss, right: f64, others: &[f64]) -> f64 {
             let won: f64 = w.iter().zip(others).map(|(w, s)| w * sigmoid(right - s)).sum();
             let squares: f64 = w.iter().zip(others).map(|(w, s)| w * s * s).sum();
             -won.ln() + f64::from(penalty) * squares
+        }
+        ChoiceLoss::Top1Max => {
+            let sum: f64 = others.iter().map(|s| s.exp()).sum();
+            others.iter().map(|s| s.exp() / sum * (sigmoid(s - right) + sigmoid(s * s))).sum()
         }
     }
 }
@@ -121,7 +129,7 @@ fn slopes_are_finite_differences() {
 fn a_negative_that_is_the_right_item_does_not_count() {
     let params = params();
     let pass = Pass::new(&params, Mode::Infer, 0);
-    for loss in [ChoiceLoss::Softmax, ChoiceLoss::BprMax { penalty: 0.0 }] {
+    for loss in [ChoiceLoss::Softmax, ChoiceLoss::BprMax { penalty: 0.0 }, ChoiceLoss::Top1Max] {
         // Only column 4 is left for everybody.
         let items = ChoiceItems { right: &[1; 5], columns: &[1, 1, 1, 1, 2, 1], ..ChoiceItems::default() };
         let found = run(&pass, &params, 1, items, loss).item();
@@ -276,5 +284,58 @@ fn rows_of_several_vectors_of_lanes_have_the_slopes_of_short_ones() {
             let found = f64::from(of_columns[j * d + x]);
             assert!((found - wanted).abs() < 1e-7, "column {j} {x}: {found} {wanted}");
         }
+    }
+}
+
+// The numbers below are printed by
+//
+//     from math import exp
+//
+//     def sigmoid(x): return 1 / (1 + exp(-x))
+//
+//     def loss(states, own, columns):
+//         total = 0
+//         for s, o in zip(states, own):
+//             right = sum(a * b for a, b in zip(s, o))
+//             r = [sum(a * b for a, b in zip(s, c)) for c in columns]
+//             z = sum(map(exp, r))
+//             total += sum(exp(x) / z * (sigmoid(x - right) + sigmoid(x * x)) for x in r)
+//         return total / len(states)
+//
+//     parts = [[[0.5, -1.0], [1.5, 0.25]], [[1.0, 0.5], [-0.5, 2.0]], [[0.75, -0.25], [-1.0, 1.0], [2.0, 0.5]]]
+//     print("loss", round(loss(*parts), 6))
+//     for part in parts:
+//         slopes = []
+//         for row in part:
+//             for i in range(2):
+//                 row[i] += 1e-6; up = loss(*parts); row[i] -= 2e-6; down = loss(*parts); row[i] += 1e-6
+//                 slopes.append(round((up - down) / 2e-6, 6))
+//         print(slopes)
+#[test]
+fn top1_max_is_what_another_program_makes_of_it() {
+    let parts: [(&str, &[f32], &[f32]); 3] = [
+        ("states", &[0.5, -1.0, 1.5, 0.25], &[0.200649, -0.048544, 0.10394, -0.037397]),
+        ("own", &[1.0, 0.5, -0.5, 2.0], &[-0.056482, 0.112965, -0.03666, -0.00611]),
+        (
+            "columns",
+            &[0.75, -0.25, -1.0, 1.0, 2.0, 0.5],
+            &[0.086755, -0.138521, -0.011558, 0.0056, 0.108881, -0.090596],
+        ),
+    ];
+    let mut params = Params::new(1);
+    for (name, values, _) in parts {
+        let id = params.dense(name, &[values.len() / 2, 2], Init::Zeros).unwrap();
+        params.values_mut(id).copy_from_slice(values);
+    }
+    let pass = Pass::new(&params, Mode::Train, 0);
+    let get = |name: &str| pass.param(params.find(name).unwrap());
+    let own = get("own");
+    let against = Against::Shared { own: &own };
+    let loss = choice(&get("states"), &get("columns"), against, ChoiceItems::default(), ChoiceLoss::Top1Max);
+    assert!((loss.item() - 1.560189).abs() < 1e-5, "{}", loss.item());
+    let gradients = pass.backward(&loss);
+    for (name, _, wanted) in parts {
+        let found = gradients.dense(params.find(name).unwrap()).unwrap();
+        assert!(found.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-5), "{name}: {found:?}");
     }
 }

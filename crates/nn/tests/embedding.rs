@@ -7,7 +7,7 @@ use millstream_schema::{Batch, Column, Field, Pool, Rows, Shape};
 
 fn field(name: &str, space: &str, rows: Rows, shape: Shape) -> Field {
     let space = (!space.is_empty()).then(|| space.to_owned());
-    Field { name: name.into(), rows, shape, space, pool: Pool::Mean, size: None, feature: 0 }
+    Field { name: name.into(), rows, shape, space, pool: Pool::Mean, size: None, weighted: false, feature: 0 }
 }
 
 /// Fields of every kind on both sides; `history` and `item` share a space.

@@ -7,7 +7,7 @@ use millstream_schema::{Batch, Column, Field, Pool, Rows, Shape};
 
 fn field(name: &str, rows: Rows, shape: Shape) -> Field {
     let space = (!matches!(shape, Shape::Dense(_))).then(|| name.to_owned());
-    Field { name: name.into(), rows, shape, space, pool: Pool::Mean, size: None, feature: 0 }
+    Field { name: name.into(), rows, shape, space, pool: Pool::Mean, size: None, weighted: false, feature: 0 }
 }
 
 /// Request fields before, between and after candidate fields; keys, bags and numbers of both kinds.

@@ -2,6 +2,7 @@
 
 use millstream_models::content::TextConfig;
 use millstream_models::recall::offline::OfflineDef;
+use millstream_models::recall::trained::About;
 use millstream_models::{ModelConfig, Precision};
 use millstream_schema::{config, suggest};
 use serde::{Deserialize, Serialize};
@@ -108,6 +109,13 @@ impl RecallModel {
         }
         if self.neighbours == 0 {
             return fail("key `neighbours` must be above 0".into());
+        }
+        if !About::lists_vectors(self.kind()) && self.neighbours != a_hundred() {
+            return fail(format!(
+                "key `neighbours` is for lists that are made of vectors, and `{}` has none; what it keeps itself is said in \
+                 `options`",
+                self.kind()
+            ));
         }
         let checked = OfflineDef::named(self.kind()).and_then(|def| def.check(&self.model()));
         checked.or_else(|e| fail(e.to_string()))
@@ -349,6 +357,8 @@ mod tests {
             (model("name = \"als\"\noptions = { dim = 0 }"), ["`als`", "dim"]),
             (model("name = \"als\"\nneighbors = 3"), ["neighbors", "neighbours"]),
             (model("name = \"als\"\nneighbours = 0"), ["als", "above 0"]),
+            (model("name = \"swing\"\nneighbours = 7"), ["`neighbours` is for lists", "`swing` has none"]),
+            (model("name = \"f\"\nkind = \"bspm\"\nneighbours = 7"), ["recall model `f`", "`bspm` has none"]),
             (model("name = \"a/b\"\nkind = \"als\""), ["a/b", "letters"]),
             (model("name = \"vectors\"\nkind = \"als\""), ["vectors", "choose another"]),
             (model("name = \"item_cf\"\nkind = \"als\""), ["item_cf", "choose another"]),

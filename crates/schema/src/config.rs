@@ -47,6 +47,9 @@ fn friendly(message: &str) -> String {
         let mut quoted = rest.split('`').step_by(2);
         let got = quoted.next().unwrap_or("");
         let valid: Vec<&str> = rest.split('`').skip(2).step_by(2).collect();
+        if valid.is_empty() {
+            return format!("unknown {noun} `{got}`; there is none to say here");
+        }
         return suggest::unknown(noun, got, valid.iter().copied());
     }
     message
@@ -81,6 +84,15 @@ mod tests {
         std::fs::remove_dir_all(&folder).unwrap();
         assert!(near.ends_with("recpie.toml: no such file; did you mean `recipe.toml`?"), "{near}");
         assert!(junk.ends_with("junk.toml: not UTF-8 text; expected a TOML file"), "{junk}");
+    }
+
+    #[test]
+    fn a_table_without_keys_says_so() {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Nothing {}
+        let err = parse::<Nothing>("a = 1\n", "a.toml").unwrap_err().to_string();
+        assert_eq!(err, "a.toml:1: unknown key `a`; there is none to say here");
     }
 
     #[test]

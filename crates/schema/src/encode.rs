@@ -54,6 +54,8 @@ pub struct Field {
     pub pool: Pool,
     /// Number of possible keys, when bounded.
     pub size: Option<u64>,
+    /// Whether each key of a row has a weight: the strength of a sequence's actions.
+    pub weighted: bool,
     /// Place of the feature in the schema.
     pub feature: usize,
 }
@@ -260,8 +262,9 @@ impl Encoder {
 
 fn fields_of(schema: &Schema, fitted: &[Fitted], index: usize, out: &mut Vec<Field>) {
     let spec = &schema.features[index];
+    let weighted = matches!(spec.kind, FeatureKind::Sequence { strength: true, .. });
     let mut add = |name: String, rows: Rows, shape: Shape, space: Option<String>, size: Option<u64>| {
-        out.push(Field { name, rows, shape, space, pool: spec.pool, size, feature: index });
+        out.push(Field { name, rows, shape, space, pool: spec.pool, size, weighted, feature: index });
     };
     let rows = match spec.side {
         Side::User | Side::Context => Rows::Request,

@@ -4,6 +4,7 @@ use millstream_data::PassedOverLog;
 use millstream_models::input::{Feeder, Inference, Planned};
 use millstream_models::online::{self, Progressive};
 use millstream_models::ranker::{self, Shape};
+use millstream_models::recall::offline::OFFLINE;
 use millstream_models::retriever::{self, Scope};
 use millstream_models::snapshot::{Header, Role, fingerprint};
 use millstream_models::{ModelConfig, RANKERS, RETRIEVERS, Ranker, Retriever, serving};
@@ -103,10 +104,30 @@ pub fn role_of(name: &str) -> Result<Role, Error> {
             .map(|d| (d.name, Role::Ranker))
             .chain(RETRIEVERS.iter().map(|d| (d.name, Role::Retriever)))
     };
-    names().find(|(n, _)| *n == name).map(|(_, role)| role).ok_or_else(|| {
-        let valid: Vec<&str> = names().map(|(n, _)| n).collect();
-        Error::Config(suggest::unknown("model", name, valid.iter().copied()))
-    })
+    names().find(|(n, _)| *n == name).map(|(_, role)| role).ok_or_else(|| unknown_model(name))
+}
+
+/// What is said of a name that no ranker and no retriever has.
+fn unknown_model(name: &str) -> Error {
+    let rankers = || RANKERS.iter().map(|d| d.name);
+    let retrievers = || RETRIEVERS.iter().map(|d| d.name);
+    let at_once = || OFFLINE.iter().map(|d| d.name);
+    if at_once().any(|n| n == name) {
+        return Error::Config(format!(
+            "model `{name}` learns from all positives at once and not by steps: `recipe run` measures it, and a `[[recall.model]]` of \
+             a run serves it"
+        ));
+    }
+    if let Some(near) = suggest::nearest(name, rankers().chain(retrievers()).chain(at_once())) {
+        return Error::Config(format!("unknown model `{name}`; did you mean `{near}`?"));
+    }
+    let list = |names: Vec<&str>| names.join(", ");
+    Error::Config(format!(
+        "unknown model `{name}`; rankers are {}; retrievers are {}; models that learn at once are {}",
+        list(rankers().collect()),
+        list(retrievers().collect()),
+        list(at_once().collect())
+    ))
 }
 
 /// Whether a model learns from whole sequences.
@@ -138,6 +159,24 @@ fn check_scope(setting: &Setting<'_>) -> Result<(), Error> {
         "training.negatives_for: `{}` does not learn from whole sequences; its negatives are for the \"batch\"",
         setting.model.name
     )))
+}
+
+/// Refuses what is said of negatives' probabilities to a loss that does not look at them: `alone`, see [`Retriever::draws_alone`].
+fn check_idle(setting: &Setting<'_>, alone: Option<&str>) -> Result<(), Error> {
+    let (Some(loss), training) = (alone, setting.training) else { return Ok(()) };
+    let said = [
+        ("frequency", training.frequency.is_some()),
+        ("log_q_weight", training.log_q_weight != 1.0),
+        ("in_batch", !training.in_batch),
+    ];
+    match said.iter().find(|(_, said)| *said) {
+        Some((key, _)) => Err(Error::Config(format!(
+            "training.{key} means nothing beside `{loss}` of `{}`, which compares a positive with drawn items as they are; leave \
+             it out",
+            setting.model.name
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Checks a `[model]` table as far as it can be without data.
@@ -201,6 +240,9 @@ impl Learner {
             Role::Retriever => Model::Retriever(retriever::build(setting.model, &shape, &mut params)?),
         };
         check_scope(setting)?;
+        if let Model::Retriever(retriever) = &model {
+            check_idle(setting, retriever.draws_alone())?;
+        }
         if setting.training.frequency.is_some() && matches!(model, Model::Ranker(_)) {
             let name = &setting.model.name;
             return Err(Error::Config(format!("training.frequency: `{name}` ranks; it is for retrievers")));

@@ -169,6 +169,41 @@ fn a_graph_finds_what_its_like_have_met_and_serves_from_rows_alone() {
     }
 }
 
+#[test]
+fn what_is_said_of_probabilities_is_refused_beside_a_loss_that_does_not_look_at_them() {
+    let assembler = assembler();
+    let tasks = ["like".to_owned()];
+    for (name, options, loss) in [
+        ("simplex", "", "loss = \"contrastive\""),
+        ("lightgcn", "loss = \"bpr\"", "loss = \"bpr\""),
+        ("simplex", "loss = \"softmax\"", ""),
+    ] {
+        let model = ModelConfig { name: name.into(), fields: None, options: options.parse().unwrap() };
+        for (key, said) in [
+            ("log_q_weight", "log_q_weight = 0.5"),
+            ("in_batch", "in_batch = false"),
+            ("frequency", "frequency = { alpha = 0.1, places = 64 }"),
+        ] {
+            let training: TrainConfig = toml::from_str(&format!("negatives = 4\n{said}")).unwrap();
+            let setting = Setting {
+                encoder: assembler.encoder(),
+                tasks: &tasks,
+                model: &model,
+                training: &training,
+                sampling: Some(even()),
+            };
+            match Learner::new(&setting).map(drop) {
+                Ok(()) => assert!(loss.is_empty(), "{name} {options} takes {said}"),
+                Err(error) => {
+                    let error = error.to_string();
+                    let named = error.contains(&format!("training.{key}")) && error.contains(loss);
+                    assert!(!loss.is_empty() && named, "{name} {options} {said}: {error}");
+                }
+            }
+        }
+    }
+}
+
 fn even() -> Arc<Sampling> {
     let each = || Sampler::new(&[1.0; ITEMS as usize]);
     Arc::new(Sampling { positives: each(), negatives: each(), hard: None })
@@ -186,7 +221,11 @@ fn a_retriever_ends_in_the_same_weights_by_file_and_by_stream_and_is_judged_befo
     // The same positives ten times over, so that there is something to learn on the way.
     let source = || Edges((0..10).flat_map(|epoch| edges(&assembler, epoch).0).collect());
     for name in ["two_tower", "youtube_dnn", "mind", "comirec", "simplex", "dat"] {
-        let model = ModelConfig::named(name);
+        let mut model = ModelConfig::named(name);
+        if name == "simplex" {
+            // Its other loss looks at no probabilities.
+            model.options = "loss = \"softmax\"".parse().unwrap();
+        }
         let setting = |training| Setting {
             encoder: assembler.encoder(),
             tasks: &tasks,

@@ -91,6 +91,7 @@ impl<'a> Bench<'a> {
         let most = k.iter().copied().max().unwrap_or(0);
         let (lists, learned) = match (OfflineDef::find(&model.name), content) {
             (Some(def), _) => {
+                measure::check_times(prepared, model)?;
                 let before: &[Split] =
                     if split == Split::Test { &[Split::Train, Split::Valid] } else { &[Split::Train] };
                 let fitted = measure::with_positives(prepared, before, |positives| {

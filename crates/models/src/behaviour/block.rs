@@ -5,13 +5,10 @@ use millstream_nn::{
     SeqEncoder, SeqPool, Sequence, SessionInterest, TargetAttention, TargetTransformer, Tensor,
 };
 
-use super::options::{Behaviour, Kind};
+use super::options::{Behaviour, Kind, Place};
 use super::search::{SameCategory, category, found};
 use crate::ranker::Shape;
 use crate::{Error, ModelConfig};
-
-/// Name under which the weights of a block stand.
-const NAME: &str = "sequence";
 
 /// A block with its layers.
 pub(crate) struct Block {
@@ -45,22 +42,25 @@ enum Reader {
 }
 
 impl Block {
-    /// The block that `options` name, with weights `sequence.…`.
+    /// The block that `options` name, with weights `sequence.…`, those of further blocks `sequence2.…` and so on. Blocks over one
+    /// feature share its tables and the vector of its strength.
     ///
     /// # Errors
     /// A block, feature or option that does not fit.
     pub fn new(
-        options: &Behaviour,
+        (options, place): (&Behaviour, Place<'_>),
         (cfg, shape): (&ModelConfig, &Shape<'_>),
         spec: &EmbedSpec,
         params: &mut Params,
     ) -> Result<Self, Error> {
-        let kind = options.kind(&cfg.name)?;
-        let name = options.feature(&cfg.name, shape.fields)?;
+        let kind = options.kind(place)?;
+        let name = options.feature(place, shape.fields)?;
+        check_strength((options, place), shape, &name, params)?;
         let embed = SeqEmbed::new(params, shape.fields, &name, (spec, options.combine, options.strength))?;
-        let scene = scene(options, (cfg, shape), params, (spec, embed.key_width()))?;
+        let weights = place.weights();
+        let scene = scene((options, &weights), (cfg, shape), params, (spec, embed.key_width()))?;
         let prefix = format!("{name}.");
-        let from = From { options, model: &cfg.name, sequence: &name, shape, embed: &embed };
+        let from = From { options, place, weights: &weights, sequence: &name, shape, embed: &embed };
         let reader = from.reader(kind, params)?;
         let belongs = |&f: &usize| shape.fields[f].name.starts_with(&prefix);
         let fields = (0..shape.fields.len()).filter(belongs).collect();
@@ -118,7 +118,9 @@ impl Block {
 /// What a reader is made from.
 struct From<'a> {
     options: &'a Behaviour,
-    model: &'a str,
+    place: Place<'a>,
+    /// Name under which the weights stand.
+    weights: &'a str,
     /// Name of the sequence feature.
     sequence: &'a str,
     shape: &'a Shape<'a>,
@@ -127,7 +129,7 @@ struct From<'a> {
 
 impl From<'_> {
     fn reader(&self, kind: Kind, params: &mut Params) -> Result<Reader, Error> {
-        let (options, keys) = (self.options, self.embed.key_width());
+        let (options, keys, name) = (self.options, self.embed.key_width(), self.weights);
         Ok(match kind {
             Kind::MeanPool => {
                 let pool = options.pool.unwrap_or_default();
@@ -135,35 +137,35 @@ impl From<'_> {
                 Reader::Pool(pool)
             }
             Kind::TargetAttention => {
-                Reader::Attention(TargetAttention::new(params, NAME, (keys, keys), options.weights())?)
+                Reader::Attention(TargetAttention::new(params, name, (keys, keys), options.weights())?)
             }
             Kind::Din => Reader::Unit(self.unit(params)?),
             Kind::DinSelf => Reader::SelfUnit(self.encoder(params, BlockNorm::Before)?, self.unit(params)?),
             Kind::Bst => {
                 let encoder = (self.encoder(params, BlockNorm::After)?, self.embed.width());
                 let pool = options.pool.unwrap_or(SeqPool::Last);
-                Reader::Transformer(TargetTransformer::new(params, NAME, encoder, pool)?)
+                Reader::Transformer(TargetTransformer::new(params, name, encoder, pool)?)
             }
             Kind::SimSoft => Reader::Soft { unit: self.unit(params)?, k: options.k() },
             Kind::SimHard => {
-                let category = category(options, self.model, self.sequence, self.shape.fields)?;
+                let category = category(options, self.place, self.sequence, self.shape.fields)?;
                 Reader::Hard { unit: self.unit(params)?, category, k: options.k() }
             }
             Kind::Dien => {
-                let augru = Augru::new(params, NAME, (keys, self.embed.width()))?;
+                let augru = Augru::new(params, name, (keys, self.embed.width()))?;
                 Reader::Evolution(augru, options.auxiliary())
             }
             Kind::Dsin => {
                 if !self.embed.has_sessions() {
-                    return Err(Error::Config(format!(
-                        "model `{}`: sessions need `session_gap_mins` of the sequence `{}`, such as 30: minutes without an \
-                         action that end one",
-                        self.model, self.sequence
-                    )));
+                    return self.place.fail(format!(
+                        "sessions need `session_gap_mins` of the sequence `{}`, such as 30: minutes without an action that \
+                         end one",
+                        self.sequence
+                    ));
                 }
-                let block = options.session_block(self.model, self.embed.width())?;
+                let block = options.session_block(self.place, self.embed.width())?;
                 let weights = options.weights();
-                let sessions = SessionInterest::new(params, NAME, (keys, &block), weights)?;
+                let sessions = SessionInterest::new(params, name, (keys, &block), weights)?;
                 Reader::Sessions(Box::new(sessions))
             }
         })
@@ -171,19 +173,41 @@ impl From<'_> {
 
     fn unit(&self, params: &mut Params) -> Result<ActivationUnit, Error> {
         let sizes = (self.embed.key_width(), self.embed.context_width());
-        Ok(ActivationUnit::new(params, NAME, sizes, &self.options.unit())?)
+        Ok(ActivationUnit::new(params, self.weights, sizes, &self.options.unit())?)
     }
 
     fn encoder(&self, params: &mut Params, norm: BlockNorm) -> Result<SeqEncoder, Error> {
         let stack = self.options.transformer(self.embed.width(), norm, self.embed.has_gaps());
-        let name = format!("{NAME}.transformer");
+        let name = format!("{}.transformer", self.weights);
         Ok(SeqEncoder::new(params, &name, (stack.blocks, stack.places), &stack.block)?)
+    }
+}
+
+/// Refuses strengths of a feature that has none, for all would be 1. Saved models are opened as they were trained.
+fn check_strength(
+    (options, place): (&Behaviour, Place<'_>),
+    shape: &Shape<'_>,
+    sequence: &str,
+    params: &Params,
+) -> Result<(), Error> {
+    let own = |name: &str| name.strip_prefix(sequence).is_some_and(|rest| rest.starts_with('.'));
+    let has = shape.fields.iter().any(|field| own(&field.name) && field.weighted);
+    let key = match (options.strength, options.pool) {
+        (true, _) => "`strength = true`",
+        (false, Some(SeqPool::Strength)) => "`pool = \"strength\"`",
+        _ => return Ok(()),
+    };
+    match has || params.is_loaded() {
+        true => Ok(()),
+        false => place.fail(format!(
+            "{key} needs the strength of actions; say `strength = true` of the feature `{sequence}` too"
+        )),
     }
 }
 
 /// The embedding of the fields that decide with the candidate what is looked for, and what they make of it.
 fn scene(
-    options: &Behaviour,
+    (options, weights): (&Behaviour, &str),
     (cfg, shape): (&ModelConfig, &Shape<'_>),
     params: &mut Params,
     (spec, keys): (&EmbedSpec, usize),
@@ -192,6 +216,6 @@ fn scene(
     let chosen = cfg.places(names, shape.fields)?;
     let embed = Embed::new(params, shape.fields, &chosen, spec)?;
     let sizes = (embed.fields() * embed.dim(), keys);
-    let query = SceneQuery::new(params, &format!("{NAME}.scene"), sizes)?;
+    let query = SceneQuery::new(params, &format!("{weights}.scene"), sizes)?;
     Ok(Some((embed, query)))
 }

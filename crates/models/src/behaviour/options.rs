@@ -1,8 +1,11 @@
-//! The options of `[model.sequence]`.
+//! The options of `[model.sequence]`, and of each `[[model.sequence]]` where there are several.
 
 use millstream_nn::{Activation, BlockNorm, Combine, PairWeighting, SeqPool, TransformerConfig, UnitConfig};
 use millstream_schema::{Field, Rows, suggest};
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use std::fmt;
 
 use crate::Error;
 
@@ -80,6 +83,73 @@ pub(crate) struct Behaviour {
     auxiliary: Option<f32>,
 }
 
+/// The blocks of a ranker: one as a table `[model.sequence]`, or several as `[[model.sequence]]`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Blocks(pub(crate) Vec<Behaviour>);
+
+impl<'de> Deserialize<'de> for Blocks {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct OneOrSeveral;
+        impl<'de> Visitor<'de> for OneOrSeveral {
+            type Value = Blocks;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table [model.sequence], or several tables [[model.sequence]]")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, one: A) -> Result<Blocks, A::Error> {
+                Behaviour::deserialize(MapAccessDeserializer::new(one)).map(|one| Blocks(vec![one]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut several: A) -> Result<Blocks, A::Error> {
+                let mut blocks = Vec::new();
+                while let Some(block) = several.next_element()? {
+                    blocks.push(block);
+                }
+                match blocks.is_empty() {
+                    true => Err(A::Error::custom("[[model.sequence]] names no block; leave it out")),
+                    false => Ok(Blocks(blocks)),
+                }
+            }
+        }
+        from.deserialize_any(OneOrSeveral)
+    }
+}
+
+/// Which block of a configuration is meant, for what is said of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    /// The model.
+    pub model: &'a str,
+    /// The block's place among them, from 0.
+    pub at: usize,
+    /// How many blocks there are.
+    pub of: usize,
+}
+
+impl Place<'_> {
+    pub(super) fn fail<T>(&self, text: impl fmt::Display) -> Result<T, Error> {
+        Err(Error::Config(format!("model `{}`: {self} {text}", self.model)))
+    }
+
+    /// Name under which the block's weights stand: `sequence`, then `sequence2`, ….
+    pub(super) fn weights(&self) -> String {
+        match self.at {
+            0 => "sequence".into(),
+            at => format!("sequence{}", at + 1),
+        }
+    }
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.of {
+            0 | 1 => f.write_str("[model.sequence]"),
+            _ => write!(f, "[[model.sequence]] number {}:", self.at + 1),
+        }
+    }
+}
+
 /// Transformer blocks, ready to be made.
 pub(super) struct Stack {
     /// How many.
@@ -132,11 +202,10 @@ impl Behaviour {
     ///
     /// # Errors
     /// No block, or an option of another block.
-    pub(super) fn kind(&self, model: &str) -> Result<Kind, Error> {
-        let fail = |text: String| Err(Error::Config(format!("model `{model}`: [model.sequence] {text}")));
+    pub(super) fn kind(&self, place: Place<'_>) -> Result<Kind, Error> {
         let Some((kind, name, taken)) = BLOCKS.iter().find(|(kind, ..)| Some(*kind) == self.block) else {
             let names: Vec<&str> = BLOCKS.iter().map(|(_, name, _)| *name).collect();
-            return fail(format!("needs `block`, one of {}", names.join(", ")));
+            return place.fail(format!("needs `block`, one of {}", names.join(", ")));
         };
         let written = [
             ("scene", self.scene.is_some()),
@@ -150,19 +219,17 @@ impl Behaviour {
             ("auxiliary", self.auxiliary.is_some()),
         ];
         if let Some((key, _)) = written.iter().find(|(key, set)| *set && !taken.contains(key)) {
-            return fail(format!(
-                "`{key}` means nothing for the block {name}; it takes {}",
-                taken.join(", ")
-            ));
+            return place
+                .fail(format!("`{key}` means nothing for the block {name}; it takes {}", taken.join(", ")));
         }
         if self.scene.as_ref().is_some_and(Vec::is_empty) {
-            return fail("scene must name a field".into());
+            return place.fail("scene must name a field");
         }
         if self.auxiliary.is_some_and(|weight| !weight.is_finite() || weight < 0.0) {
-            return fail("auxiliary must be a number of at least 0".into());
+            return place.fail("auxiliary must be a number of at least 0");
         }
         match self.k {
-            Some(0) => fail("k must be at least 1".into()),
+            Some(0) => place.fail("k must be at least 1"),
             _ => Ok(*kind),
         }
     }
@@ -186,13 +253,13 @@ impl Behaviour {
     ///
     /// # Errors
     /// Several blocks, or learned places.
-    pub(super) fn session_block(&self, model: &str, width: usize) -> Result<TransformerConfig, Error> {
+    pub(super) fn session_block(&self, place: Place<'_>, width: usize) -> Result<TransformerConfig, Error> {
         let stack = self.transformer(width, BlockNorm::After, true);
         if stack.blocks != 1 || stack.places.is_some() {
-            return Err(Error::Config(format!(
-                "model `{model}`: [model.sequence] transformer: dsin has one block, whose bias tells sessions and places \
-                 apart; leave out `blocks` and `places`"
-            )));
+            return place.fail(
+                "transformer: dsin has one block, whose bias tells sessions and places apart; leave out `blocks` and \
+                 `places`",
+            );
         }
         Ok(stack.block)
     }
@@ -228,7 +295,7 @@ impl Behaviour {
     ///
     /// # Errors
     /// None, several and none named, or one that is none.
-    pub(super) fn feature(&self, model: &str, fields: &[Field]) -> Result<String, Error> {
+    pub(super) fn feature(&self, place: Place<'_>, fields: &[Field]) -> Result<String, Error> {
         let mut known: Vec<&str> = Vec::new();
         for field in fields.iter().filter(|f| f.rows == Rows::Request) {
             let Some((name, element)) = field.name.rsplit_once('.') else { continue };
@@ -237,15 +304,14 @@ impl Behaviour {
                 known.push(name);
             }
         }
-        let fail = |text: String| Err(Error::Config(format!("model `{model}`: [model.sequence] {text}")));
         match (&self.feature, &known[..]) {
             (Some(name), known) if known.contains(&name.as_str()) => Ok(name.clone()),
-            (_, []) => fail("there is no feature of kind \"sequence\" with elements".into()),
+            (_, []) => place.fail("there is no feature of kind \"sequence\" with elements"),
             (Some(name), known) => {
-                fail(suggest::unknown("feature of kind \"sequence\"", name, known.iter().copied()))
+                place.fail(suggest::unknown("feature of kind \"sequence\"", name, known.iter().copied()))
             }
             (None, [only]) => Ok((*only).to_owned()),
-            (None, several) => fail(format!("needs `feature`, one of {}", several.join(", "))),
+            (None, several) => place.fail(format!("needs `feature`, one of {}", several.join(", "))),
         }
     }
 }

@@ -4,7 +4,7 @@ use millstream_nn::{FieldInput, Inputs, Pairs};
 use millstream_schema::{Field, Rows, Shape, encode, suggest};
 use rayon::prelude::*;
 
-use super::options::Behaviour;
+use super::options::{Behaviour, Place};
 use crate::Error;
 
 /// Places of the category among the sequence's fields and the candidate's.
@@ -13,7 +13,7 @@ use crate::Error;
 /// No category named, or one that is no element of the sequence, with what stands in its way.
 pub(super) fn category(
     options: &Behaviour,
-    model: &str,
+    place: Place<'_>,
     sequence: &str,
     fields: &[Field],
 ) -> Result<(usize, usize), Error> {
@@ -22,19 +22,19 @@ pub(super) fn category(
     let elements: Vec<String> =
         fields.iter().filter_map(own).filter(|e| fields.iter().any(|f| f.name == *e)).collect();
     let valid = || elements.iter().map(String::as_str);
-    let fail = |text: String| Err(Error::Config(format!("model `{model}`: [model.sequence] {text}")));
+    let fail = |text: String| place.fail(text);
     let Some(name) = &options.category else {
         return fail(format!(
             "needs `category`, the element that must be the candidate's; one of {}",
             valid().collect::<Vec<_>>().join(", ")
         ));
     };
-    let place = |wanted: &str| fields.iter().position(|f| f.name == wanted);
-    let item = place(name).filter(|at| fields[*at].rows == Rows::Candidate);
-    match (elements.contains(name), place(&format!("{prefix}{name}")), item) {
+    let field = |wanted: &str| fields.iter().position(|f| f.name == wanted);
+    let item = field(name).filter(|at| fields[*at].rows == Rows::Candidate);
+    match (elements.contains(name), field(&format!("{prefix}{name}")), item) {
         (true, Some(element), Some(own)) => Ok((element, own)),
         (_, _, Some(own)) if fields[own].shape == Shape::Keys => fail(format!(
-            "category: `{name}` has several values per item, and elements of a sequence have one; declare a categorical              feature of one of them (the first, say), make it an element of `{sequence}` and name that"
+            "category: `{name}` has several values per item, and elements of a sequence have one; declare a categorical feature of one of them (the first, say), make it an element of `{sequence}` and name that"
         )),
         (_, _, Some(own)) if fields[own].shape == Shape::Key => fail(format!(
             "category: `{name}` is no element of `{sequence}`; add it to the feature's `elements`"

@@ -31,6 +31,7 @@ struct Ensemble(Vec<Box<dyn Ranker>>);
 
 /// The checked options, and what a member is.
 fn member_of(cfg: &ModelConfig) -> Result<(Config, &'static RankerDef), Error> {
+    cfg.without("sequence", "is for the members; say it in [model.member.sequence]")?;
     let mut c: Config = cfg.options()?;
     if c.members == 0 {
         return Err(Error::Config("model `ensemble`: members must be above 0, not 0".into()));

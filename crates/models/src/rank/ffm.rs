@@ -11,13 +11,13 @@ use millstream_nn::{FieldAware, Inputs, LinearTerms, Params, Pass, RowInit, Tens
 use millstream_store::Store;
 use serde::Deserialize;
 
+use crate::behaviour::NO_BLOCKS;
 use crate::online::{Pairs, Progressive, machine};
 use crate::ranker::{Ranker, RankerDef, Shape, of_task};
 use crate::{Error, ModelConfig};
 
 /// Entry of the list of rankers.
-pub const DEF: RankerDef =
-    RankerDef::new("ffm", |cfg| cfg.options::<Config>().map(drop), build).with_online(online);
+pub const DEF: RankerDef = RankerDef::new("ffm", |cfg| read(cfg).map(drop), build).with_online(online);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -46,8 +46,13 @@ struct Machine {
 /// One per task.
 struct Ffm(Vec<Machine>);
 
+fn read(cfg: &ModelConfig) -> Result<Config, Error> {
+    cfg.without("sequence", NO_BLOCKS)?;
+    cfg.options()
+}
+
 fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Box<dyn Ranker>, Error> {
-    let Config { embedding: k, init_std, init_uniform, normalise } = cfg.options()?;
+    let Config { embedding: k, init_std, init_uniform, normalise } = read(cfg)?;
     let init = match init_uniform {
         true => RowInit::Uniform(3f32.sqrt() * init_std),
         false => RowInit::Normal(init_std),

@@ -10,13 +10,13 @@ use millstream_nn::{Embed, EmbedSpec, Inputs, LinearTerms, Params, Pass, RowInit
 use millstream_store::Store;
 use serde::Deserialize;
 
+use crate::behaviour::NO_BLOCKS;
 use crate::online::{Pairs, Progressive, machine};
 use crate::ranker::{Ranker, RankerDef, Shape, of_task};
 use crate::{Error, ModelConfig};
 
 /// Entry of the list of rankers.
-pub const DEF: RankerDef =
-    RankerDef::new("fm", |cfg| cfg.options::<Config>().map(drop), build).with_online(online);
+pub const DEF: RankerDef = RankerDef::new("fm", |cfg| read(cfg).map(drop), build).with_online(online);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -41,8 +41,13 @@ struct Machine {
 /// One per task.
 struct Fm(Vec<Machine>);
 
+fn read(cfg: &ModelConfig) -> Result<Config, Error> {
+    cfg.without("sequence", NO_BLOCKS)?;
+    cfg.options()
+}
+
 fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Box<dyn Ranker>, Error> {
-    let Config { embedding: dim, init_std } = cfg.options()?;
+    let Config { embedding: dim, init_std } = read(cfg)?;
     let chosen = cfg.chosen(shape.fields)?;
     let task = |t| {
         let suffix = of_task(&format!("d{dim}"), t);

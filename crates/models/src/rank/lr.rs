@@ -7,13 +7,13 @@ use millstream_nn::{Inputs, LinearTerms, Params, Pass, Tensor};
 use millstream_store::Store;
 use serde::Deserialize;
 
+use crate::behaviour::NO_BLOCKS;
 use crate::online::{Pairs, Progressive, machine};
 use crate::ranker::{Ranker, RankerDef, Shape, of_task};
 use crate::{Error, ModelConfig};
 
 /// Entry of the list of rankers.
-pub const DEF: RankerDef =
-    RankerDef::new("lr", |cfg| cfg.options::<Config>().map(drop), build).with_online(online);
+pub const DEF: RankerDef = RankerDef::new("lr", |cfg| read(cfg).map(drop), build).with_online(online);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -22,8 +22,13 @@ struct Config {}
 /// One per task.
 struct Lr(Vec<LinearTerms>);
 
+fn read(cfg: &ModelConfig) -> Result<Config, Error> {
+    cfg.without("sequence", NO_BLOCKS)?;
+    cfg.options()
+}
+
 fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Box<dyn Ranker>, Error> {
-    let Config {} = cfg.options()?;
+    let Config {} = read(cfg)?;
     let chosen = cfg.chosen(shape.fields)?;
     let mut task = |t| LinearTerms::new(params, shape.fields, &chosen, &of_task("linear", t));
     Ok(Box::new(Lr((0..shape.tasks).map(&mut task).collect::<Result<_, _>>()?)))

@@ -10,6 +10,7 @@ use millstream_nn::{
 };
 use serde::Deserialize;
 
+use super::intents::WHOLE_ALONE;
 use super::interest;
 use super::next_item::check_shares;
 use super::profile::{Profile, check_temperature, sized};
@@ -82,15 +83,24 @@ struct ComiRec {
     config: Config,
 }
 
-fn check(cfg: &ModelConfig) -> Result<(), Error> {
+fn read(cfg: &ModelConfig) -> Result<Config, Error> {
+    cfg.without("intents", WHOLE_ALONE)?;
     let c: Config = cfg.options()?;
     check_temperature(&cfg.name, c.temperature)?;
-    check_shares(&cfg.name, &[("dropout", c.dropout)])
+    check_shares(&cfg.name, &[("dropout", c.dropout)])?;
+    Ok(c)
+}
+
+fn check(cfg: &ModelConfig) -> Result<(), Error> {
+    let c = read(cfg)?;
+    match c.form {
+        Form::Attention => cfg.idle("form = \"attention\"", &["iterations"]),
+        Form::Routing => Ok(()),
+    }
 }
 
 fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Box<dyn Retriever>, Error> {
-    check(cfg)?;
-    let c: Config = cfg.options()?;
+    let c = read(cfg)?;
     let (d, k) = (c.embedding, c.interests);
     let profile = Profile::new((cfg, shape), c.sequence.as_deref(), (d, c.init_std))?;
     let reader = match c.form {

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::intents::WHOLE_ALONE;
 use super::next_item::check_shares;
 use super::profile::check_temperature;
 use super::simplex::{pair, rows};
@@ -61,6 +62,7 @@ impl Default for Config {
 }
 
 fn check(cfg: &ModelConfig) -> Result<(), Error> {
+    cfg.without("intents", WHOLE_ALONE)?;
     let c: Config = cfg.options()?;
     let fail = |text: &str| Err(Error::Config(format!("model `{}`: {text}", cfg.name)));
     check_temperature(&cfg.name, c.temperature)?;

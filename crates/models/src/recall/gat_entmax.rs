@@ -34,14 +34,20 @@ options! {
     dropout: f32 = 0.2,
 }
 
-fn check(cfg: &ModelConfig) -> Result<(), Error> {
+fn read(cfg: &ModelConfig) -> Result<Config, Error> {
     let c: Config = cfg.options()?;
     if c.layers == 0 || c.longest == 0 {
         return Err(Error::Config(format!("model `{}`: `layers` and `longest` must be above 0", cfg.name)));
     }
     c.edges.check(&format!("{}: edges", cfg.name))?;
     check_shares(&cfg.name, &[("dropout", c.dropout)])?;
-    c.next().check(&cfg.name).map(drop)
+    c.next().check(&cfg.name)?;
+    Ok(c)
+}
+
+fn check(cfg: &ModelConfig) -> Result<(), Error> {
+    let c = read(cfg)?;
+    c.next().idle(cfg)
 }
 
 struct GatEntmax {
@@ -55,8 +61,7 @@ struct GatEntmax {
 }
 
 fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Box<dyn Retriever>, Error> {
-    check(cfg)?;
-    let c: Config = cfg.options()?;
+    let c = read(cfg)?;
     let d = c.embedding;
     let catalogue = Catalogue::new(c.next(), (cfg, shape), params)?;
     let layers = (0..c.layers)

@@ -3,12 +3,12 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
 use crate::recall::item_cf::ItemCfConfig;
 use crate::recall::item2vec::sentences;
 use crate::recall::lists::InvertedLists;
 use crate::recall::positives::{Grouped, Positives};
 use crate::recall::similarity::Damping;
+use crate::{Error, ModelConfig};
 
 /// What joins two nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -24,6 +24,23 @@ pub enum Edges {
     /// Users are nodes, too, each joined to what they took, every edge of weight 1. No two neighbours of a node are joined here, so
     /// that `q` and `p` matter by their ratio alone.
     Bipartite,
+}
+
+impl Edges {
+    /// Refuses options of `graph` that are of other edges, see [`ModelConfig::idle`].
+    ///
+    /// # Errors
+    /// Names the option and the edges.
+    pub(crate) fn idle(self, cfg: &ModelConfig) -> Result<(), Error> {
+        let steps = ["graph.span", "graph.session_gap_mins"];
+        match self {
+            Self::CoTaken => cfg.idle("graph.edges = \"co_taken\"", &steps),
+            Self::Consecutive => cfg.idle("graph.edges = \"consecutive\"", &["graph.neighbours"]),
+            Self::Bipartite => {
+                cfg.idle("graph.edges = \"bipartite\"", &[steps[0], steps[1], "graph.neighbours"])
+            }
+        }
+    }
 }
 
 /// How the graph is made.

@@ -25,13 +25,19 @@ options! {
     state_dropout: f32 = 0.0,
 }
 
-fn check(cfg: &ModelConfig) -> Result<(), Error> {
+fn read(cfg: &ModelConfig) -> Result<Config, Error> {
     let c: Config = cfg.options()?;
     if c.hidden.is_empty() || c.hidden.contains(&0) {
         return Err(Error::Config("model `gru4rec`: `hidden` needs a width, all above 0".into()));
     }
     check_shares(&cfg.name, &[("dropout", c.dropout), ("state_dropout", c.state_dropout)])?;
-    c.next().check(&cfg.name).map(drop)
+    c.next().check(&cfg.name)?;
+    Ok(c)
+}
+
+fn check(cfg: &ModelConfig) -> Result<(), Error> {
+    let c = read(cfg)?;
+    c.next().idle(cfg)
 }
 
 struct Gru4Rec {
@@ -43,8 +49,7 @@ struct Gru4Rec {
 }
 
 fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Box<dyn Retriever>, Error> {
-    check(cfg)?;
-    let c: Config = cfg.options()?;
+    let c = read(cfg)?;
     let d = c.embedding;
     let catalogue = Catalogue::new(c.next(), (cfg, shape), params)?;
     let (mut units, mut width) = (Vec::new(), d);

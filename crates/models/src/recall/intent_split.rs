@@ -67,7 +67,7 @@ options! {
     temperature: f32 = 0.2,
 }
 
-fn check(cfg: &ModelConfig) -> Result<(), Error> {
+fn read(cfg: &ModelConfig) -> Result<Config, Error> {
     let c: Config = cfg.options()?;
     let fail = |text: String| Err(Error::Config(format!("model `{}`: {text}", cfg.name)));
     let sizes = [("clusters", c.clusters), ("longest", c.longest), ("steps", c.steps), ("blocks", c.blocks)];
@@ -85,7 +85,19 @@ fn check(cfg: &ModelConfig) -> Result<(), Error> {
     }
     c.edges.check(&format!("{}: edges", cfg.name))?;
     check_shares(&cfg.name, &[("dropout", c.dropout)])?;
-    c.next().check(&cfg.name).map(drop)
+    c.next().check(&cfg.name)?;
+    Ok(c)
+}
+
+fn check(cfg: &ModelConfig) -> Result<(), Error> {
+    let c = read(cfg)?;
+    if c.graph == GraphKind::Gated {
+        cfg.idle("graph = \"gated\"", &["edges"])?;
+    }
+    if c.contrast == 0.0 {
+        cfg.idle("contrast = 0", &["temperature"])?;
+    }
+    c.next().idle(cfg)
 }
 
 enum Graph {
@@ -111,8 +123,7 @@ struct IntentSplit {
 }
 
 fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Box<dyn Retriever>, Error> {
-    check(cfg)?;
-    let c: Config = cfg.options()?;
+    let c = read(cfg)?;
     let d = c.embedding;
     let catalogue = Catalogue::new(c.next(), (cfg, shape), params)?;
     let graph = match c.graph {

@@ -9,21 +9,25 @@
 //! - the mean of s over the noise intents (each counting alike, in it each item), plus what its variance is above `bound`, times
 //!   `noise`.
 //!
-//! `form = "items"` computes them as they stand, O(N·D) for each state. `form = "centroid"` needs O(D): means are exactly those by
-//! the intents' mean vectors μ, mean s = ⟨u, μ⟩; a variance is not a function of μ, and its bound 1 − ⟨u, μ⟩², by mean s² ≤ 1, stands
-//! in for that of the target intent, while that of the noise intents is left alone.
+//! `form = "items"` computes them as they stand, O(N·D) for each state. `form = "centroid"` is the same without the N: means are
+//! those by the intents' centroids μ, mean s = ⟨u, μ⟩, and with an intent's second moment M = mean v vᵀ, made once for a batch, mean
+//! s² = uᵀ M u, so that a variance is uᵀ M u − ⟨u, μ⟩²: O(D²) for each state and intent. (A variance is no function of μ alone.)
 
 use millstream_nn::{Bags, Clusters, Inputs, Params, Pass, Pooling, Ragged, Tensor, Transpose};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 use super::next_item::Catalogue;
-use crate::Error;
+use crate::{Error, ModelConfig};
+
+/// Why a model takes no constraint.
+pub(crate) const WHOLE_ALONE: &str = "is for models that learn from whole sequences: `sasrec`, `gru4rec`, `intent_split` and `gat_entmax`; leave it out";
 
 /// How means and variances over an intent's items are computed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Form {
-    /// By its centroid.
+    /// By its centroid and second moment.
     #[default]
     Centroid,
     /// Item by item.
@@ -63,6 +67,17 @@ impl IntentOptions {
         match all.iter().find(|(_, v)| !(*v >= 0.0 && v.is_finite())) {
             Some((key, v)) => fail(format!("{key} must be 0 or more, not {v}")),
             None => Ok(()),
+        }
+    }
+
+    /// Refuses options of a part that counts nothing, see [`ModelConfig::idle`].
+    ///
+    /// # Errors
+    /// Names the option and the part.
+    pub(crate) fn idle(&self, cfg: &ModelConfig) -> Result<(), Error> {
+        match self.noise == 0.0 {
+            true => cfg.idle("noise = 0", &["intents.bound"]),
+            false => Ok(()),
         }
     }
 }
@@ -121,42 +136,72 @@ struct About<'a> {
 }
 
 impl About<'_> {
-    /// By state `[P, 1]`: variance over the target intent or its bound, mean over the noise intents, and what the variance
-    /// there is above the bound.
+    /// By state `[P, 1]`: variance over the target intent, mean over the noise intents, and what the variance there is above the
+    /// bound.
     fn terms(&self, pass: &Pass, states: &Tensor, items: &Tensor, options: &IntentOptions) -> [Tensor; 3] {
         let (u, v) = (states.l2_normalise(), items.l2_normalise());
-        match options.form {
+        let variance_of = |(mean, squares): (&Tensor, Tensor)| squares.sub(&mean.square());
+        let (variance, mean, above) = match options.form {
             Form::Centroid => {
-                let centroids = v.pool(&self.members());
-                let target = u.mul(&centroids.gather(&self.target.to_vec().into())).sum_rows();
-                let noise = u.mul(&centroids.pool(&self.noise_bags())).sum_rows();
-                let none = pass.constant(&[states.rows(), 1], vec![0.0; states.rows()]);
-                [target.square().affine(-1.0, 1.0), noise, none]
+                let asked = self.asked();
+                let (means, squares) = self.moments((&u, &v), &asked.of_intent);
+                let over = |of: &Bags| (means.pool(of), squares.pool(of));
+                let (target, noise) = (over(&asked.target), over(&asked.noise));
+                (variance_of((&target.0, target.1)), noise.0.clone(), variance_of((&noise.0, noise.1)))
             }
             Form::Items => {
                 let scores = u.matmul(&v, Transpose::Right); // [P, U]
                 let moments = |weights: Vec<f32>| {
                     let weights = pass.constant(scores.shape(), weights);
                     let mean = scores.mul(&weights).sum_rows();
-                    let variance = scores.square().mul(&weights).sum_rows().sub(&mean.square());
+                    let variance = variance_of((&mean, scores.square().mul(&weights).sum_rows()));
                     (mean, variance)
                 };
                 let variance = moments(self.weights(|p| vec![self.target[p]])).1;
                 let (mean, above) = moments(self.weights(|p| self.noise[p].clone()));
-                [variance, mean, above.affine(1.0, -options.bound).relu()]
+                (variance, mean, above)
             }
-        }
+        };
+        [variance, mean, above.affine(1.0, -options.bound).relu()]
     }
 
-    /// The items of each intent.
-    fn members(&self) -> Bags {
+    /// Which states ask which intents.
+    fn asked(&self) -> Asked {
+        let mut of_intent = vec![Vec::new(); self.intents];
+        for (state, (target, noise)) in (0u32..).zip(self.target.iter().zip(&self.noise)) {
+            of_intent[*target as usize].push(state);
+            noise.iter().for_each(|intent| of_intent[*intent as usize].push(state));
+        }
+        let (mut target, mut noise) =
+            (vec![Vec::new(); self.target.len()], vec![Vec::new(); self.target.len()]);
+        let pairs = of_intent
+            .iter()
+            .zip(0u32..)
+            .flat_map(|(states, intent)| states.iter().map(move |s| (*s, intent)));
+        for ((state, intent), pair) in pairs.zip(0u32..) {
+            let state = state as usize;
+            let list = if intent == self.target[state] { &mut target } else { &mut noise };
+            list[state].push(pair);
+        }
+        Asked { of_intent, target: bags(&target), noise: bags(&noise) }
+    }
+
+    /// Mean and mean square of the similarities of each state to the items of each intent that it asks `[pairs, 1]`, intent after intent.
+    fn moments(&self, (u, v): (&Tensor, &Tensor), asked: &[Vec<u32>]) -> (Tensor, Tensor) {
         let mut members = vec![Vec::new(); self.intents];
         self.of.iter().zip(0u32..).for_each(|(intent, item)| members[*intent as usize].push(item));
-        bags(&members)
-    }
-
-    fn noise_bags(&self) -> Bags {
-        bags(&self.noise)
+        let (mut means, mut squares) = (Vec::new(), Vec::new());
+        for (states, members) in asked.iter().zip(members).filter(|(states, _)| !states.is_empty()) {
+            let share = 1.0 / members.len().max(1) as f32;
+            let centroid = v.pool(&bags(std::slice::from_ref(&members))); // [1, D]
+            let own = v.gather(&Arc::new(members));
+            let moment = own.matmul(&own, Transpose::Left).scale(share); // [D, D]
+            let u = u.gather(&Arc::new(states.clone()));
+            means.push(u.matmul(&centroid, Transpose::Right));
+            squares.push(u.matmul(&moment, Transpose::Neither).mul(&u).sum_rows());
+        }
+        let stacked = |parts: &[Tensor]| Tensor::stack_rows(&parts.iter().collect::<Vec<_>>());
+        (stacked(&means), stacked(&squares))
     }
 
     /// `[P, U]`: the share of each item in a mean over intents, each counting alike and in it each item.
@@ -174,6 +219,16 @@ impl About<'_> {
     }
 }
 
+/// States and the intents that they ask, as pairs: intent after intent, in each the states in their order.
+struct Asked {
+    /// For each intent the states.
+    of_intent: Vec<Vec<u32>>,
+    /// For each state the pair with its target, and those with its noise.
+    target: Bags,
+    noise: Bags,
+}
+
+/// Means over numbered rows.
 fn bags(of: &[Vec<u32>]) -> Bags {
     let mut offsets = vec![0u32];
     of.iter().for_each(|own| offsets.push(offsets[offsets.len() - 1] + own.len() as u32));
@@ -223,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn both_forms_have_the_means_of_a_loop_over_items_and_the_centroids_bound_the_variance() {
+    fn both_forms_are_a_loop_over_items() {
         let mut params = Params::new(3);
         let (states, items) = weights(&mut params);
         let pass = Pass::new(&params, Mode::Infer, 0);
@@ -231,9 +286,7 @@ mod tests {
             let (u, v) = (pass.param(states), pass.param(items));
             about().terms(&pass, &u, &v, &options(form)).map(|t| t.to_vec())
         };
-        let [variance, mean, above] = terms(Form::Items);
-        let [bound, by_centroid, none] = terms(Form::Centroid);
-        assert_eq!(none, [0.0; 4]);
+        let (by_item, by_centroid) = (terms(Form::Items), terms(Form::Centroid));
         for p in 0..4 {
             let moments = |of: &[(f64, f64)]| {
                 let mean: f64 = of.iter().map(|(s, w)| s * w).sum();
@@ -241,17 +294,19 @@ mod tests {
                 (mean, variance)
             };
             let (target, noise) = (&about().target[p..=p], &about().noise[p]);
-            let wanted = moments(&similarities(&params, p, target));
-            assert!((f64::from(variance[p]) - wanted.1).abs() < 1e-6);
-            assert!((f64::from(bound[p]) - (1.0 - wanted.0.powi(2))).abs() < 1e-6);
-            assert!(bound[p] >= variance[p]);
-            let wanted = moments(&similarities(&params, p, noise));
-            // The O(N·D) mean is the O(D) one.
-            assert!((f64::from(mean[p]) - wanted.0).abs() < 1e-6);
-            assert!((f64::from(by_centroid[p]) - wanted.0).abs() < 1e-6);
-            assert!((f64::from(above[p]) - (wanted.1 - 0.01).max(0.0)).abs() < 1e-6);
+            let target = moments(&similarities(&params, p, target));
+            let noise = moments(&similarities(&params, p, noise));
+            let wanted = [target.1, noise.0, (noise.1 - 0.01).max(0.0)];
+            for (term, wanted) in wanted.into_iter().enumerate() {
+                for found in [&by_item, &by_centroid] {
+                    let found = f64::from(found[term][p]);
+                    assert!((found - wanted).abs() < 1e-6, "state {p}, term {term}: {found} for {wanted}");
+                }
+            }
+            assert!(target.1 > 1e-3, "a variance of nothing proves nothing");
         }
-        assert_eq!((mean[0], by_centroid[0]), (0.0, 0.0), "no noise is no loss");
+        assert!(by_centroid[2].iter().any(|above| *above > 1e-3), "the bound is never passed");
+        assert_eq!((by_item[1][0], by_centroid[1][0]), (0.0, 0.0), "no noise is no loss");
     }
 
     #[test]

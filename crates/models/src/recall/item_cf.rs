@@ -18,6 +18,7 @@ use crate::Error;
 use crate::recall::blocks::{Budget, Rows};
 use crate::recall::cooccurrence::{Cooccurrence, Sides};
 use crate::recall::lists::InvertedLists;
+use crate::recall::offline::MEMORY_MIB;
 use crate::recall::positives::{Changes, Event, Grouped, Positives};
 use crate::recall::similarity::{Damping, Similarity};
 
@@ -64,7 +65,7 @@ impl Default for ItemCfConfig {
             shrinkage: 0.0,
             decay_per_day: 0.0,
             max_user_items: 1000,
-            memory_mib: 0,
+            memory_mib: MEMORY_MIB,
         }
     }
 }

@@ -15,6 +15,7 @@ use millstream_nn::{Bipartite, Inputs, Params, Pass, Pooling, RowInit, TableId, 
 use serde::Deserialize;
 use std::sync::Arc;
 
+use super::intents::WHOLE_ALONE;
 use super::profile::{Profile, check_temperature, sized};
 use super::simplex::{pair, rows};
 use crate::ranker::Shape;
@@ -73,7 +74,8 @@ impl Default for Config {
     }
 }
 
-fn check(cfg: &ModelConfig) -> Result<(), Error> {
+fn read(cfg: &ModelConfig) -> Result<Config, Error> {
+    cfg.without("intents", WHOLE_ALONE)?;
     let c: Config = cfg.options()?;
     let fail = |text: String| Err(Error::Config(format!("model `{}`: {text}", cfg.name)));
     check_temperature(&cfg.name, c.temperature)?;
@@ -81,8 +83,16 @@ fn check(cfg: &ModelConfig) -> Result<(), Error> {
         return fail(format!("l2 must be 0 or more, not {}", c.l2));
     }
     match c.layers {
-        0..=16 => Ok(()),
+        0..=16 => Ok(c),
         n => fail(format!("layers must be from 0 to 16, not {n}")),
+    }
+}
+
+fn check(cfg: &ModelConfig) -> Result<(), Error> {
+    let c = read(cfg)?;
+    match c.loss {
+        Loss::Bpr => cfg.idle("loss = \"bpr\"", &["temperature"]),
+        Loss::Softmax => Ok(()),
     }
 }
 
@@ -100,8 +110,7 @@ struct LightGcn {
 }
 
 fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Box<dyn Retriever>, Error> {
-    check(cfg)?;
-    let c: Config = cfg.options()?;
+    let c = read(cfg)?;
     let d = c.embedding;
     let profile = Profile::new((cfg, shape), c.sequence.as_deref(), (d, c.init_std))?;
     let (_, user) = pair(cfg, shape)?;
@@ -169,6 +178,10 @@ impl Retriever for LightGcn {
 
     fn dim(&self) -> usize {
         self.config.embedding + usize::from(self.config.item_bias)
+    }
+
+    fn draws_alone(&self) -> Option<&'static str> {
+        (self.config.loss == Loss::Bpr).then_some("loss = \"bpr\"")
     }
 
     fn graph(&self) -> Option<&dyn LearnsGraph> {

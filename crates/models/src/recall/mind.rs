@@ -9,6 +9,7 @@ use millstream_nn::{
 };
 use serde::Deserialize;
 
+use super::intents::WHOLE_ALONE;
 use super::interest::{self, check_power};
 use super::next_item::check_shares;
 use super::profile::{Profile, check_temperature, others, sized};
@@ -78,6 +79,7 @@ struct Mind {
 }
 
 fn check(cfg: &ModelConfig) -> Result<(), Error> {
+    cfg.without("intents", WHOLE_ALONE)?;
     let c: Config = cfg.options()?;
     check_temperature(&cfg.name, c.temperature)?;
     check_power(&cfg.name, c.power)?;

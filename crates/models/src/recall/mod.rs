@@ -36,6 +36,7 @@ mod profile;
 mod reach;
 pub mod sasrec;
 pub mod sdm;
+mod sequence;
 pub mod similarity;
 pub mod simplex;
 pub mod spectral;

@@ -5,11 +5,12 @@ use millstream_nn::loss::{Against, ChoiceItems, ChoiceLoss, choice, gbce_beta, i
 use millstream_nn::{
     Bags, FieldInput, Init, Inputs, ParamId, Params, Pass, Ragged, RowInit, TableId, Tensor,
 };
-use millstream_schema::{Field, Rows, Shape as Kind, Side};
+use millstream_schema::Field;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 use super::intents::{IntentOptions, Intents};
+use super::sequence::item_sequence;
 use crate::ranker::Shape;
 use crate::retriever::{NextItems, NextTargets, Retriever, Scope, Targets};
 use crate::{Error, ModelConfig};
@@ -28,6 +29,21 @@ pub enum NextLoss {
     Softmax,
     /// BPR-max (Hidasi & Karatzoglou 2018).
     BprMax,
+    /// TOP1-max (the same).
+    Top1Max,
+}
+
+impl NextLoss {
+    /// Its name in a configuration.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Bce => "bce",
+            Self::Gbce => "gbce",
+            Self::Softmax => "softmax",
+            Self::BprMax => "bpr_max",
+            Self::Top1Max => "top1_max",
+        }
+    }
 }
 
 /// Declares the `Config` of a recommender of the next item: the options that all of them have, with the defaults of a [`Next`],
@@ -170,6 +186,23 @@ impl Next {
     }
 }
 
+impl Next {
+    /// Refuses options of other losses than the one that is learned by, see [`ModelConfig::idle`].
+    ///
+    /// # Errors
+    /// Names the option and the loss.
+    pub(crate) fn idle(&self, cfg: &ModelConfig) -> Result<(), Error> {
+        let beside = format!("loss = \"{}\"", self.loss.name());
+        let own: &[&str] = match self.loss {
+            NextLoss::Gbce => &["penalty"],
+            NextLoss::BprMax => &["calibration"],
+            NextLoss::Bce | NextLoss::Softmax | NextLoss::Top1Max => &["calibration", "penalty"],
+        };
+        cfg.idle(&beside, own)?;
+        self.intents.as_ref().map_or(Ok(()), |intents| intents.idle(cfg))
+    }
+}
+
 /// What tells one recommender of the next item from another: the states it makes of a sequence.
 pub(crate) trait States: Send + Sync {
     /// What it reads and recommends.
@@ -250,41 +283,15 @@ impl Catalogue {
     /// for the table of its rows.
     ///
     /// # Errors
-    /// There is no such sequence, or several and none is named.
+    /// As [`item_sequence`], or an option out of its range.
     pub(crate) fn new(
         options: Next,
         (cfg, shape): (&ModelConfig, &Shape<'_>),
         params: &mut Params,
     ) -> Result<Self, Error> {
-        let fail = |text: String| Error::Config(format!("model `{}`: {text}", cfg.name));
         let options = options.check(&cfg.name)?;
-        let (dim, std, named) = (options.embedding, options.init_std, options.sequence.as_deref());
-        let chosen = cfg.chosen(shape.fields)?;
-        let item_of = |space: &Option<String>| {
-            chosen.iter().copied().find(|&f| {
-                let field = &shape.fields[f];
-                let plain = field.shape == Kind::Key && field.rows == Rows::Candidate;
-                plain && shape.sides[f] == Side::Item && field.space.is_some() && field.space == *space
-            })
-        };
-        let is_sequence =
-            |f: &Field| f.rows == Rows::Request && f.shape == Kind::Keys && f.name.contains('.');
-        let called = |f: &Field| {
-            named.is_none_or(|n| f.name == n || f.name.strip_prefix(n).is_some_and(|r| r.starts_with('.')))
-        };
-        let fits = |&&f: &&usize| is_sequence(&shape.fields[f]) && called(&shape.fields[f]);
-        let mut found =
-            chosen.iter().filter(fits).filter_map(|&f| item_of(&shape.fields[f].space).map(|item| (f, item)));
-        let (sequence, item) = found.next().ok_or_else(|| {
-            fail(match named {
-                Some(name) => format!("`{name}` is no sequence that shares its table with an item feature"),
-                None => "there is no sequence that shares its table with an item feature".into(),
-            })
-        })?;
-        if let Some((other, _)) = found.next() {
-            let (a, b) = (&shape.fields[sequence].name, &shape.fields[other].name);
-            return Err(fail(format!("`{a}` or `{b}`? say which with `sequence = \"{a}\"`")));
-        }
+        let (dim, std) = (options.embedding, options.init_std);
+        let (sequence, item) = item_sequence((cfg, shape), options.sequence.as_deref())?;
         let space = shape.fields[item].space.clone().unwrap_or_default();
         let table = params.table(&format!("{space}/d{dim}"), &space, dim, RowInit::Normal(std))?;
         let stranger = params.dense("stranger", &[dim], Init::Zeros)?;
@@ -454,6 +461,7 @@ impl Catalogue {
             }
             NextLoss::Softmax => ChoiceLoss::Softmax,
             NextLoss::BprMax => ChoiceLoss::BprMax { penalty: self.options.penalty },
+            NextLoss::Top1Max => ChoiceLoss::Top1Max,
         }
     }
 }

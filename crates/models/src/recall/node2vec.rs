@@ -13,6 +13,7 @@ use crate::recall::draws::Draws;
 use crate::recall::factors::FactorModel;
 use crate::recall::graph::{Graph, GraphConfig};
 use crate::recall::item2vec::Scored;
+use crate::recall::offline::MEMORY_MIB;
 use crate::recall::positives::Positives;
 use crate::recall::walks::Walker;
 use crate::recall::word2vec::{Corpus, Word2VecConfig};
@@ -51,7 +52,7 @@ impl Default for Node2VecConfig {
             q: 1.0,
             walks: 10,
             length: 40,
-            memory_mib: 0,
+            memory_mib: MEMORY_MIB,
             score: Scored::Input,
             word2vec: Word2VecConfig::default(),
         }
@@ -97,20 +98,26 @@ impl Node2VecConfig {
     /// The items of all walks, `length` of each, round after round, each round in an order of its own.
     fn sentences(&self, graph: &Graph, items: usize, seed: u64) -> Result<Vec<u32>, Error> {
         let mut starts: Vec<u32> = (0..items as u32).filter(|&item| !graph.of(item).is_empty()).collect();
-        let per_round = starts.len() * self.length;
-        let total = per_round.checked_mul(self.walks).filter(|n| n.checked_mul(4).is_some());
-        let mib = total.map_or(usize::MAX, |n| (n * 4).div_ceil(1 << 20));
-        if total.is_none() || (self.memory_mib > 0 && mib > self.memory_mib) {
-            return Err(Error::Config(format!(
-                "{MODEL}: `memory_mib` is {}, but {} walks of {} items from {} items take {mib} MiB; lower `walks` or \
-                 `length`, or raise `memory_mib`",
-                self.memory_mib,
+        let total = (starts.len() as u128) * self.length as u128 * self.walks as u128;
+        let mib = (total * 4).div_ceil(1 << 20);
+        let refused = |room: &str| {
+            Error::Config(format!(
+                "{MODEL}: {room}, but {} walks of {} items from {} items take {mib} MiB; lower `walks` or `length`, or raise \
+                 `memory_mib`",
                 self.walks,
                 self.length,
                 starts.len()
-            )));
+            ))
+        };
+        if self.memory_mib > 0 && mib > self.memory_mib as u128 {
+            return Err(refused(&format!("`memory_mib` is {}", self.memory_mib)));
         }
-        let mut word = vec![0u32; total.unwrap_or(0)];
+        let mut word = Vec::new();
+        match usize::try_from(total).is_ok_and(|total| word.try_reserve_exact(total).is_ok()) {
+            true => word.resize(total as usize, 0u32),
+            false => return Err(refused("the machine has less memory")),
+        }
+        let per_round = starts.len() * self.length;
         let walker = Walker::new(graph, self.p, self.q);
         for (round, out) in word.chunks_exact_mut(per_round.max(1)).enumerate() {
             Draws::new(seed ^ WALKS, (1 << 62) + round as u64).shuffle(&mut starts);
@@ -193,6 +200,12 @@ mod tests {
             starts.sort_unstable();
             assert_eq!(starts, (0..24).collect::<Vec<u32>>());
         }
+        let endless = Node2VecConfig { walks: 1_000_000, length: 1_000_000_000, ..config.clone() };
+        let refused = endless.fit(&p, 1, &mut |_| {}).unwrap_err().to_string();
+        assert!(refused.contains("`memory_mib` is 4096"), "{refused}");
+        let boundless = Node2VecConfig { memory_mib: 0, ..endless };
+        let refused = boundless.fit(&p, 1, &mut |_| {}).unwrap_err().to_string();
+        assert!(refused.contains("less memory"), "{refused}");
         let dear = Node2VecConfig { walks: 100_000, memory_mib: 10, ..config.clone() };
         let refused = dear.fit(&p, 1, &mut |_| {}).unwrap_err().to_string();
         assert!(refused.contains("memory_mib") && refused.contains("184 MiB"), "{refused}");

@@ -16,6 +16,9 @@ use crate::recall::swing::SwingConfig;
 use crate::recall::user_cf::{UserCf, UserCfConfig};
 use crate::{Error, ModelConfig};
 
+/// `memory_mib` of counting models and walks where the configuration says nothing.
+pub const MEMORY_MIB: usize = 4096;
+
 /// Entry of [`OFFLINE`].
 #[derive(Debug)]
 pub struct OfflineDef {
@@ -32,13 +35,21 @@ pub const OFFLINE: &[OfflineDef] = &[
     OfflineDef {
         name: "item_cf",
         draws: false,
-        check: |m| m.options::<ItemCfConfig>()?.check(),
+        check: |m| {
+            let options: ItemCfConfig = m.options()?;
+            options.check()?;
+            options.damping.idle(m)
+        },
         fit: |m, p, _| Ok(OfflineModel::Lists(m.options::<ItemCfConfig>()?.build(p)?)),
     },
     OfflineDef {
         name: "user_cf",
         draws: false,
-        check: |m| m.options::<UserCfConfig>()?.check(),
+        check: |m| {
+            let options: UserCfConfig = m.options()?;
+            options.check()?;
+            options.damping.idle(m)
+        },
         fit: |m, p, _| Ok(OfflineModel::Users(Box::new(UserCf::build(&m.options()?, p)?))),
     },
     OfflineDef {
@@ -70,7 +81,11 @@ pub const OFFLINE: &[OfflineDef] = &[
     OfflineDef {
         name: "item2vec",
         draws: true,
-        check: |m| m.options::<Item2VecConfig>()?.check(),
+        check: |m| {
+            let options: Item2VecConfig = m.options()?;
+            options.check()?;
+            options.output.idle(m, "")
+        },
         fit: |m, p, seed| {
             Ok(OfflineModel::Factors(m.options::<Item2VecConfig>()?.fit(p, seed, &mut |_| {})?))
         },
@@ -78,7 +93,12 @@ pub const OFFLINE: &[OfflineDef] = &[
     OfflineDef {
         name: "node2vec",
         draws: true,
-        check: |m| m.options::<Node2VecConfig>()?.check(),
+        check: |m| {
+            let options: Node2VecConfig = m.options()?;
+            options.check()?;
+            options.word2vec.output.idle(m, "word2vec.")?;
+            options.graph.edges.idle(m)
+        },
         fit: |m, p, seed| {
             Ok(OfflineModel::Factors(m.options::<Node2VecConfig>()?.fit(p, seed, &mut |_| {})?))
         },
@@ -86,10 +106,17 @@ pub const OFFLINE: &[OfflineDef] = &[
     OfflineDef {
         name: "spectral",
         draws: true,
-        check: |m| m.options::<SpectralConfig>()?.check(),
+        check: |m| {
+            let options: SpectralConfig = m.options()?;
+            options.check()?;
+            options.graph.edges.idle(m)
+        },
         fit: |m, p, seed| Ok(OfflineModel::Spectral(Box::new(m.options::<SpectralConfig>()?.fit(p, seed)?))),
     },
 ];
+
+/// Options that compare times.
+const TIMED: [&str; 3] = ["decay_per_day", "session_gap_mins", "graph.session_gap_mins"];
 
 impl OfflineDef {
     /// The entry of this name.
@@ -110,9 +137,17 @@ impl OfflineDef {
     /// Checks the model's options.
     ///
     /// # Errors
-    /// An unknown key, or an option out of range.
+    /// An unknown key, an option out of range, or one that means nothing beside another.
     pub fn check(&self, model: &ModelConfig) -> Result<(), Error> {
         (self.check)(model)
+    }
+
+    /// The option by which the model asks how long apart actions were, if it says one. Data without times has none but made-up
+    /// ones to answer with.
+    pub fn asks_times(model: &ModelConfig) -> Option<&'static str> {
+        let above_0 =
+            |value: &toml::Value| value.as_float().or(value.as_integer().map(|n| n as f64)) > Some(0.0);
+        TIMED.into_iter().find(|key| model.said(key).is_some_and(above_0))
     }
 
     /// Learns from all positives.
@@ -253,6 +288,59 @@ fn bar_unknown(scores: &mut [f32]) {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+
+    #[test]
+    fn options_that_mean_nothing_beside_others_are_refused_with_both_named() {
+        for (name, options, said) in [
+            ("item_cf", "damping = \"log\"\ndamping_power = 0.6", ["damping_power", "damping = \"log\""]),
+            ("user_cf", "damping = \"none\"\ndamping_power = 0.6", ["damping_power", "damping = \"none\""]),
+            (
+                "item2vec",
+                "output = \"hierarchical_softmax\"\nnegatives = 3",
+                ["negatives", "hierarchical_softmax"],
+            ),
+            (
+                "item2vec",
+                "output = \"hierarchical_softmax\"\nnegative_power = 0.5",
+                ["negative_power", "hierarchical_softmax"],
+            ),
+            (
+                "node2vec",
+                "word2vec = { output = \"hierarchical_softmax\", negatives = 3 }",
+                ["word2vec.negatives", "word2vec.output"],
+            ),
+            ("node2vec", "graph = { span = 2 }", ["graph.span", "co_taken"]),
+            ("spectral", "graph = { session_gap_mins = 30 }", ["graph.session_gap_mins", "co_taken"]),
+            (
+                "node2vec",
+                "graph = { edges = \"bipartite\", neighbours = 9 }",
+                ["graph.neighbours", "bipartite"],
+            ),
+            (
+                "node2vec",
+                "graph = { edges = \"consecutive\", neighbours = 9 }",
+                ["graph.neighbours", "consecutive"],
+            ),
+        ] {
+            let model = ModelConfig { options: options.parse().unwrap(), ..ModelConfig::named(name) };
+            let error = OfflineDef::named(name).unwrap().check(&model).unwrap_err().to_string();
+            assert!(said.iter().all(|said| error.contains(said)), "{name} {options}: {error}");
+            assert!(error.contains(&format!("model `{name}`")), "{error}");
+        }
+    }
+
+    #[test]
+    fn options_that_ask_for_times_are_known() {
+        let asks = |options: &str| {
+            OfflineDef::asks_times(&ModelConfig {
+                options: options.parse().unwrap(),
+                ..ModelConfig::named("m")
+            })
+        };
+        assert_eq!(asks("decay_per_day = 0.1"), Some("decay_per_day"));
+        assert_eq!(asks("graph = { session_gap_mins = 30 }"), Some("graph.session_gap_mins"));
+        assert_eq!(asks("decay_per_day = 0.0\nsession_gap_mins = 0"), None);
+    }
 
     /// Options with which a model learns little data quickly.
     pub(crate) fn few(model: &str) -> &'static str {

@@ -3,8 +3,9 @@
 use millstream_nn::{
     Bags, Embed, EmbedSpec, FieldInput, Inputs, Params, Pass, Ragged, RowInit, TableId, Tensor,
 };
-use millstream_schema::{Field, Rows, Shape as Kind, Side, suggest};
+use millstream_schema::{Rows, Shape as Kind, Side};
 
+use super::sequence::item_sequence;
 use crate::ranker::Shape;
 use crate::{Error, ModelConfig};
 
@@ -30,16 +31,11 @@ pub(crate) fn is_item(shape: &Shape<'_>, f: usize) -> bool {
     plain && shape.sides[f] == Side::Item
 }
 
-/// Whether a field is an element of a sequence.
-fn is_sequence(field: &Field) -> bool {
-    field.rows == Rows::Request && field.shape == Kind::Keys && field.name.contains('.')
-}
-
 impl Profile {
-    /// Finds the sequence (of several the one that is `named`) that shares its keys with an item feature.
+    /// Finds the sequence that shares its keys with an item feature, of several the one that is `named`.
     ///
     /// # Errors
-    /// There is no such sequence, or several and none is named; a width or a deviation that is not above 0.
+    /// As [`item_sequence`]; a width or a deviation that is not above 0.
     pub(crate) fn new(
         (cfg, shape): (&ModelConfig, &Shape<'_>),
         named: Option<&str>,
@@ -49,29 +45,8 @@ impl Profile {
         if dim == 0 || !(init_std.is_finite() && init_std > 0.0) {
             return fail("`embedding` and `init_std` must be above 0".into());
         }
+        let (history, item) = item_sequence((cfg, shape), named)?;
         let chosen = cfg.chosen(shape.fields)?;
-        let name = |f: usize| shape.fields[f].name.split('.').next().unwrap_or_default();
-        let item_of = |f: usize| {
-            let same = |&i: &usize| is_item(shape, i) && shape.fields[i].space == shape.fields[f].space;
-            chosen.iter().copied().find(same)
-        };
-        let sequences = chosen.iter().copied().filter(|&f| is_sequence(&shape.fields[f]));
-        let all: Vec<(usize, usize)> = sequences.filter_map(|f| item_of(f).map(|item| (f, item))).collect();
-        let found = all.iter().filter(|(f, _)| named.is_none_or(|n| name(*f) == n));
-        let (history, item) = match (found.clone().count(), found.clone().next(), named) {
-            (1, Some(one), _) => *one,
-            (0, _, Some(named)) => {
-                let valid: Vec<&str> = all.iter().map(|(f, _)| name(*f)).collect();
-                return fail(suggest::unknown("sequence", named, valid.iter().copied()));
-            }
-            (0, ..) => {
-                return fail("there is no sequence that shares its table with an item feature".into());
-            }
-            _ => {
-                let names: Vec<&str> = found.map(|(f, _)| name(*f)).collect();
-                return fail(format!("{}? say which with `sequence = \"{}\"`", names.join(" or "), names[0]));
-            }
-        };
         let other = |&f: &usize| shape.fields[f].rows == Rows::Request && !shape.fields[f].name.contains('.');
         let others = chosen.iter().copied().filter(other).collect();
         let space = shape.fields[item].space.clone().unwrap_or_default();

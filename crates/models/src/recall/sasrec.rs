@@ -39,7 +39,7 @@ options! {
     window: Option<usize> = None,
 }
 
-fn check(cfg: &ModelConfig) -> Result<(), Error> {
+fn read(cfg: &ModelConfig) -> Result<Config, Error> {
     let c: Config = cfg.options()?;
     if c.blocks == 0 || c.feed == 0 {
         return Err(Error::Config("model `sasrec`: `blocks` and `feed` must be above 0".into()));
@@ -48,7 +48,13 @@ fn check(cfg: &ModelConfig) -> Result<(), Error> {
         return Err(Error::Config(format!("model `sasrec`: `input_scale` must be above 0, not {scale}")));
     }
     check_shares(&cfg.name, &[("dropout", c.dropout)])?;
-    c.next().check(&cfg.name).map(drop)
+    c.next().check(&cfg.name)?;
+    Ok(c)
+}
+
+fn check(cfg: &ModelConfig) -> Result<(), Error> {
+    let c = read(cfg)?;
+    c.next().idle(cfg)
 }
 
 struct SasRec {
@@ -63,8 +69,7 @@ struct SasRec {
 }
 
 fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Box<dyn Retriever>, Error> {
-    check(cfg)?;
-    let c: Config = cfg.options()?;
+    let c = read(cfg)?;
     let d = c.embedding;
     let input_scale = c.input_scale.unwrap_or((d as f32).sqrt());
     let std = c.init_std * input_scale;

@@ -20,6 +20,7 @@ use millstream_schema::{Rows, Shape as Kind, Side};
 use serde::Deserialize;
 use std::sync::Arc;
 
+use super::intents::WHOLE_ALONE;
 use super::next_item::check_shares;
 use crate::ranker::Shape;
 use crate::retriever::{Retriever, RetrieverDef, Targets};
@@ -60,6 +61,7 @@ impl Default for Config {
 }
 
 fn check(cfg: &ModelConfig) -> Result<(), Error> {
+    cfg.without("intents", WHOLE_ALONE)?;
     let c: Config = cfg.options()?;
     let fail = |text: &str| Err(Error::Config(format!("model `{}`: {text}", cfg.name)));
     if c.embedding == 0 || !(c.init_std.is_finite() && c.init_std > 0.0) {

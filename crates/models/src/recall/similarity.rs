@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
 use crate::recall::cooccurrence::{Cooccurrence, Sides};
 use crate::recall::positives::Grouped;
+use crate::{Error, ModelConfig};
 
 /// How a link's number of members lowers its weight: a user's number of items (ItemCF), an item's number of users (UserCF).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -64,6 +64,18 @@ impl Similarity {
 }
 
 impl Damping {
+    /// Refuses a power where none is taken, see [`ModelConfig::idle`].
+    ///
+    /// # Errors
+    /// Names both options.
+    pub(crate) fn idle(self, cfg: &ModelConfig) -> Result<(), Error> {
+        match self {
+            Self::None => cfg.idle("damping = \"none\"", &["damping_power"]),
+            Self::Log => cfg.idle("damping = \"log\"", &["damping_power"]),
+            Self::Power => Ok(()),
+        }
+    }
+
     /// Weight of each link by its number of members; none where all are 1.
     pub(crate) fn weights(self, power: f32, links: &Grouped) -> Vec<f32> {
         let weigh = |f: &dyn Fn(f32) -> f32| {

@@ -11,6 +11,7 @@ use millstream_nn::{
 use millstream_schema::{Rows, Shape as Kind, Side};
 use serde::Deserialize;
 
+use super::intents::WHOLE_ALONE;
 use super::next_item::check_shares;
 use super::profile::{Profile, check_temperature, is_item};
 use crate::ranker::Shape;
@@ -82,7 +83,8 @@ impl Default for Config {
     }
 }
 
-fn check(cfg: &ModelConfig) -> Result<(), Error> {
+fn read(cfg: &ModelConfig) -> Result<Config, Error> {
+    cfg.without("intents", WHOLE_ALONE)?;
     let c: Config = cfg.options()?;
     let fail = |text: String| Err(Error::Config(format!("model `{}`: {text}", cfg.name)));
     check_temperature(&cfg.name, c.temperature)?;
@@ -95,7 +97,19 @@ fn check(cfg: &ModelConfig) -> Result<(), Error> {
     if !(0.0..=1.0).contains(&c.share) {
         return fail(format!("share must be in [0, 1], not {}", c.share));
     }
-    check_shares(&cfg.name, &[("dropout", c.dropout)])
+    check_shares(&cfg.name, &[("dropout", c.dropout)])?;
+    Ok(c)
+}
+
+fn check(cfg: &ModelConfig) -> Result<(), Error> {
+    let c = read(cfg)?;
+    if !c.history {
+        cfg.idle("history = false", &["pool", "share", "sequence"])?;
+    }
+    match c.loss {
+        Loss::Contrastive => cfg.idle("loss = \"contrastive\"", &["temperature"]),
+        Loss::Softmax => cfg.idle("loss = \"softmax\"", &["margin", "negative_weight"]),
+    }
 }
 
 /// The part of the history.
@@ -113,8 +127,7 @@ struct SimpleX {
 }
 
 fn build(cfg: &ModelConfig, shape: &Shape<'_>, params: &mut Params) -> Result<Box<dyn Retriever>, Error> {
-    check(cfg)?;
-    let c: Config = cfg.options()?;
+    let c = read(cfg)?;
     let (item, user) = pair(cfg, shape)?;
     let past = match c.history {
         true => Some(past(&c, (cfg, shape), params)?),
@@ -213,6 +226,10 @@ impl Retriever for SimpleX {
                 },
             ),
         }
+    }
+
+    fn draws_alone(&self) -> Option<&'static str> {
+        (self.config.loss == Loss::Contrastive).then_some("loss = \"contrastive\"")
     }
 
     fn dim(&self) -> usize {

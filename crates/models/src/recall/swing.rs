@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::recall::blocks::{Budget, Rows, Size, lists_of};
 use crate::recall::lists::InvertedLists;
+use crate::recall::offline::MEMORY_MIB;
 use crate::recall::positives::{Changes, Event, Grouped, Positives};
 use crate::recall::top::Top;
 
@@ -46,7 +47,7 @@ impl Default for SwingConfig {
             user_power: 0.5,
             max_user_items: 500,
             max_item_users: 1000,
-            memory_mib: 0,
+            memory_mib: MEMORY_MIB,
         }
     }
 }

@@ -71,6 +71,11 @@ impl About {
         }
     }
 
+    /// Whether the lists of a model of this kind are made of its vectors, `neighbours` entries each.
+    pub fn lists_vectors(kind: &str) -> bool {
+        !matches!(kind, "item_cf" | "swing" | "user_cf" | "bspm")
+    }
+
     /// Name of a table: the model's, or `model.addition`.
     pub fn table_name(model: &str, addition: &str) -> String {
         if addition.is_empty() { model.to_owned() } else { format!("{model}.{addition}") }
@@ -197,6 +202,7 @@ mod tests {
             let read = Trained::open(&path).unwrap();
             assert_eq!((&read.about, &read.tables), (&trained.about, &trained.tables), "{}", def.name);
             assert_eq!(read.tables.len(), About::tables(def.name).len());
+            assert_eq!(About::lists_vectors(def.name), read.model.factors().is_some(), "{}", def.name);
             assert_eq!((read.model.kind(), read.model.items()), (def.name, 21));
             let scores = |t: &Trained| {
                 let mut out = vec![0.0; 21];

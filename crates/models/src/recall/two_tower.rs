@@ -9,6 +9,7 @@ use millstream_nn::{Embed, EmbedSpec, Inputs, Linear, Mlp, MlpConfig, Params, Pa
 use millstream_schema::{Rows, Side};
 use serde::Deserialize;
 
+use super::intents::WHOLE_ALONE;
 use super::next_item::check_shares;
 use super::profile::{check_temperature, sized};
 use crate::ranker::Shape;
@@ -137,6 +138,7 @@ struct TwoTower {
 }
 
 fn check(cfg: &ModelConfig) -> Result<(), Error> {
+    cfg.without("intents", WHOLE_ALONE)?;
     let c: Config = cfg.options()?;
     check_temperature(&cfg.name, c.temperature)?;
     check_shares(&cfg.name, &[("dropout", c.dropout)])

@@ -16,6 +16,7 @@ use crate::recall::blocks::{Budget, Rows};
 use crate::recall::cooccurrence::{Cooccurrence, Sides};
 use crate::recall::envelope;
 use crate::recall::lists::InvertedLists;
+use crate::recall::offline::MEMORY_MIB;
 use crate::recall::positives::{Changes, Event, Grouped, Positives};
 use crate::recall::similarity::{Damping, Similarity};
 use crate::recall::top::{Top, top};
@@ -63,7 +64,7 @@ impl Default for UserCfConfig {
             decay_per_day: 0.0,
             max_user_items: 1000,
             max_item_users: 5000,
-            memory_mib: 0,
+            memory_mib: MEMORY_MIB,
         }
     }
 }

@@ -16,10 +16,10 @@ use millstream_nn::kernels::vectorised;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
 use crate::recall::draws::{Alias, Draws};
 use crate::recall::factors::dot;
 use crate::recall::huffman::Huffman;
+use crate::{Error, ModelConfig};
 
 /// Lanes that the width is rounded up to.
 const LANES: usize = 8;
@@ -46,6 +46,23 @@ pub enum Output {
     NegativeSampling,
     /// By its path in Huffman's tree.
     HierarchicalSoftmax,
+}
+
+impl Output {
+    /// Refuses options of drawn words where none is drawn, see [`ModelConfig::idle`]; `within` is the table that they stand in.
+    ///
+    /// # Errors
+    /// Names both options.
+    pub(crate) fn idle(self, cfg: &ModelConfig, within: &str) -> Result<(), Error> {
+        let drawn = ["negatives", "negative_power"].map(|key| format!("{within}{key}"));
+        match self {
+            Self::HierarchicalSoftmax => {
+                let beside = format!("{within}output = \"hierarchical_softmax\"");
+                cfg.idle(&beside, &[&drawn[0], &drawn[1]])
+            }
+            Self::NegativeSampling => Ok(()),
+        }
+    }
 }
 
 /// Options of word2vec.

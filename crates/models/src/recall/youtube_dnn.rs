@@ -10,6 +10,7 @@
 use millstream_nn::{Embed, Inputs, Linear, Mlp, MlpConfig, Params, Pass, Pooling, TableId, Tensor, loss};
 use serde::Deserialize;
 
+use super::intents::WHOLE_ALONE;
 use super::next_item::check_shares;
 use super::profile::{Profile, check_temperature, others, sized};
 use crate::ranker::Shape;
@@ -78,6 +79,7 @@ struct YoutubeDnn {
 }
 
 fn check(cfg: &ModelConfig) -> Result<(), Error> {
+    cfg.without("intents", WHOLE_ALONE)?;
     let c: Config = cfg.options()?;
     check_temperature(&cfg.name, c.temperature)?;
     check_shares(&cfg.name, &[("dropout", c.dropout), ("input_dropout", c.input_dropout)])

@@ -43,6 +43,7 @@ pub const SCHEMA: &str = r#"
     kind = "sequence"
     elements = ["item_id"]
     gap = true
+    strength = true
     session_gap_mins = 30
     [[feature]]
     name = "user_item"
@@ -55,7 +56,12 @@ pub const ITEMS: u32 = 11;
 
 /// A small catalogue of users and items.
 pub fn assembler() -> Assembler {
-    let schema: Schema = SCHEMA.parse().unwrap();
+    assembler_of(SCHEMA)
+}
+
+/// The same with other features.
+pub fn assembler_of(schema: &str) -> Assembler {
+    let schema: Schema = schema.parse().unwrap();
     let mut users = Frame::new("users", &["user_id", "age"]);
     for u in 0..USERS {
         users.push_row(u.into(), &[&format!("u{u}"), &format!("{}", 20 + u)]);
@@ -123,7 +129,7 @@ pub const SMALL: [&str; 9] = [
 ];
 
 /// Forms of models that their options lead to and that must hold to the laws as well.
-pub const VARIANTS: [(&str, &str); 40] = [
+pub const VARIANTS: [(&str, &str); 42] = [
     ("deepfm", r#"lhuc = { fields = ["user_id", "age"], hidden = [6] }"#),
     ("deepfm", r#"activation = "silu""#),
     ("wide_deep", r#"deep_fields = ["user_id", "item_id", "tags"]"#),
@@ -179,6 +185,14 @@ pub const VARIANTS: [(&str, &str); 40] = [
     ("autoint", "sequence = { block = \"sim_soft\" }"),
     ("wide_deep", "activation = \"silu\"\nsequence = { block = \"mean_pool\", pool = \"sum\" }"),
     ("final_mlp", "activation = \"silu\"\nsequence = { block = \"dien\" }"),
+    (
+        "din",
+        "[[sequence]]\nunit = [6]\nactivation = \"silu\"\n[[sequence]]\nblock = \"sim_hard\"\ncategory = \"item_id\"\nk = 2\nstrength = true",
+    ),
+    (
+        "dcn_v2",
+        "activation = \"silu\"\n[[sequence]]\nblock = \"din\"\nunit = [8]\n[[sequence]]\nblock = \"bst\"\nscene = [\"position\"]",
+    ),
 ];
 
 pub fn config(name: &str) -> ModelConfig {
@@ -217,7 +231,10 @@ pub type Build<M> = dyn Fn(&ModelConfig, &Shape<'_>, &mut Params) -> Box<M>;
 
 impl<M: ?Sized> Bench<M> {
     pub fn new(cfg: ModelConfig, build: &Build<M>) -> Self {
-        let assembler = assembler();
+        Self::over(assembler(), cfg, build)
+    }
+
+    pub fn over(assembler: Assembler, cfg: ModelConfig, build: &Build<M>) -> Self {
         let encoder = assembler.encoder().clone();
         let mut params = Params::new(3);
         let sides = serving::sides(&encoder);

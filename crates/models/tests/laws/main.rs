@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // A test that cannot go on should stop.
 
 mod bench;
+mod blocks;
 
 use bench::*;
 use millstream_models::ranker::{self, Labels, Shape};
@@ -404,6 +405,18 @@ fn options_of_sequence_blocks_are_checked() {
     let shape = Shape { fields: assembler.encoder().fields(), sides: &sides, tasks: 1 };
     for (name, options, expected) in [
         ("deepfm", "unit = [4]", "needs `block`"),
+        ("din", "unit = [0]", "model `din`: `sequence.unit` is 0; it must be above 0"),
+        ("bst", "transformer = { heads = 7 }", "model `bst`: heads = 7 do not divide"),
+        (
+            "bst",
+            "transformer = { window = 0 }",
+            "model `bst`: the width inside a block (`feed`) and `window` must be above 0",
+        ),
+        ("lr", "block = \"din\"", "[model.sequence] is for rankers with layers over embedded fields"),
+        ("fm", "block = \"din\"", "[model.sequence] is for rankers with layers over embedded fields"),
+        ("ffm", "block = \"din\"", "[model.sequence] is for rankers with layers over embedded fields"),
+        ("gbdt", "block = \"din\"", "[model.sequence] is for rankers with layers over embedded fields"),
+        ("ensemble", "block = \"din\"", "say it in [model.member.sequence]"),
         ("din", "block = \"din\"", "block of its own"),
         ("din", "feature = \"clics\"", "did you mean `clicks`?"),
         ("din", "pool = \"sum\"", "`pool` means nothing"),

@@ -75,7 +75,7 @@ impl TransformerConfig {
             return fail("the base of rotary positions must be above 1".into());
         }
         if self.hidden == 0 || self.window == Some(0) {
-            return fail("`hidden` and `window` must be above 0".into());
+            return fail("the width inside a block (`feed`) and `window` must be above 0".into());
         }
         if !(0.0..1.0).contains(&self.dropout) {
             return fail(format!("dropout must be in [0, 1), not {}", self.dropout));

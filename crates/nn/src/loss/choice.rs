@@ -28,6 +28,8 @@ pub enum ChoiceLoss {
         /// λ, at least 0.
         penalty: f32,
     },
+    /// Σ_j w_j (σ(s_j − s⁺) + σ(s_j²)), w the softmax of the negatives' scores (Hidasi & Karatzoglou 2018, TOP1-max).
+    Top1Max,
 }
 
 /// β of gBCE for `negatives` uniformly drawn out of `items` and calibration t in [0, 1]: α (t (1 − 1/α) + 1/α) with
@@ -265,6 +267,7 @@ impl Work<'_> {
                 ChoiceLoss::Softmax => softmax(right, row),
                 ChoiceLoss::Binary { beta } => binary(right, row, (beta, target.is_some())),
                 ChoiceLoss::BprMax { penalty } => bpr_max(right, row, penalty),
+                ChoiceLoss::Top1Max => top1_max(right, row),
             };
             match target {
                 Some(target) => {
@@ -382,4 +385,35 @@ fn bpr_max(right: f32, row: &mut [f32], penalty: f32) -> (f32, f32) {
         *s = by_rank + penalty * w * (2.0 * *s + *s * *s - squares);
     }
     (penalty * squares - won.ln(), -of_right / won)
+}
+
+#[inline(always)]
+fn top1_max(right: f32, row: &mut [f32]) -> (f32, f32) {
+    let most = largest(row);
+    if most == f32::NEG_INFINITY {
+        row.fill(0.0);
+        return (0.0, 0.0);
+    }
+    let sum: f32 = row.iter().map(|s| fast_exp(s - most)).sum();
+    let weight = |s: f32| if s == f32::NEG_INFINITY { 0.0 } else { fast_exp(s - most) / sum };
+    // What a negative costs, and its slopes by the difference and by the square.
+    let cost = |s: f32| {
+        let (above, square) = (fast_sigmoid(s - right), fast_sigmoid(s * s));
+        (above + square, above * (1.0 - above), square * (1.0 - square))
+    };
+    let (mut loss, mut of_right) = (0.0f32, 0.0f32);
+    for &s in row.iter().filter(|s| **s > f32::NEG_INFINITY) {
+        let (w, (cost, by_difference, _)) = (weight(s), cost(s));
+        loss += w * cost;
+        of_right -= w * by_difference;
+    }
+    for s in row.iter_mut() {
+        if *s == f32::NEG_INFINITY {
+            *s = 0.0;
+            continue;
+        }
+        let (w, (cost, by_difference, by_square)) = (weight(*s), cost(*s));
+        *s = w * (cost - loss + by_difference + 2.0 * *s * by_square);
+    }
+    (loss, of_right)
 }

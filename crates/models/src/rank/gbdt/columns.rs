@@ -210,7 +210,7 @@ mod tests {
 
     fn field(name: &str, rows: Rows, shape: FieldShape, size: Option<u64>) -> Field {
         let space = (!matches!(shape, FieldShape::Dense(_))).then(|| "s".to_owned());
-        Field { name: name.into(), rows, shape, space, pool: Pool::Mean, size, feature: 0 }
+        Field { name: name.into(), rows, shape, space, pool: Pool::Mean, size, weighted: false, feature: 0 }
     }
 
     fn fields() -> Vec<Field> {

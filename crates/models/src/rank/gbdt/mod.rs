@@ -19,6 +19,7 @@ use self::columns::{Columns, Matrix};
 use self::forest::{Layout, Read};
 use self::grow::{Sample, grow};
 use self::objective::{Objective, Truth};
+use crate::behaviour::NO_BLOCKS;
 use crate::ranker::{FitData, Fitted, Ranker, RankerDef, Shape};
 use crate::{Error, ModelConfig};
 
@@ -93,6 +94,7 @@ impl Default for Config {
 
 impl Config {
     fn read(cfg: &ModelConfig) -> Result<Self, Error> {
+        cfg.without("sequence", NO_BLOCKS)?;
         let own: Self = cfg.options()?;
         let fail = |key: &str, expected: &str| {
             Err(Error::Config(format!("model `{}`: key `{key}` must be {expected}", cfg.name)))
