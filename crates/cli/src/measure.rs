@@ -190,6 +190,17 @@ pub fn part_into(
     global: &Global,
 ) -> Result<PartRecord, Failure> {
     let found = part(prepared, learner, split, config, global)?;
+    write_part(dir, (prepared, learner), split, &found)?;
+    Ok(found)
+}
+
+/// Writes what was measured on a part into the record of the run in `dir`.
+pub fn write_part(
+    dir: &Path,
+    (prepared, learner): (&Prepared, &Learner),
+    split: Split,
+    found: &PartRecord,
+) -> Result<(), Failure> {
     // A run of an earlier version has no record; measuring it makes one of what is known.
     let mut record = if dir.join(RECORD).exists() {
         RunRecord::open(dir)?
@@ -199,8 +210,7 @@ pub fn part_into(
         RunRecord { training: serde_json::Value::Null, ..known }
     };
     record.parts.insert(split.as_str().to_owned(), found.clone());
-    record.save(dir)?;
-    Ok(found)
+    Ok(record.save(dir)?)
 }
 
 fn ranking_space(prepared: &Prepared, config: &EvaluateConfig) -> String {

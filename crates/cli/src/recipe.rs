@@ -1,5 +1,7 @@
 //! A recipe: one file that says which data, which model, how it is trained and what it must reach.
 
+mod check;
+
 use millstream_data::Prepared;
 use millstream_data::balance::BalanceStep;
 use millstream_data::config::{Dataset, DatasetConfig, ExamplesConfig, RawTask, SplitConfig};
@@ -22,6 +24,9 @@ pub struct Recipe {
     /// Where it was read, for messages.
     #[serde(skip)]
     place: String,
+    /// As it was written, to tell keys that were given from defaults.
+    #[serde(skip)]
+    written: toml::Table,
     /// One line for `recipe list`.
     #[serde(default)]
     pub description: String,
@@ -209,9 +214,11 @@ impl Recipe {
             check_at_once(baseline).map_err(|e| self.fault(&e))?;
         }
         if at_once {
-            return check_at_once(&self.model).map_err(|e| self.fault(&e));
+            check_at_once(&self.model).map_err(|e| self.fault(&e))?;
+        } else {
+            check_model(&self.model).and_then(|()| self.training.check()).map_err(|e| self.fault(&e))?;
         }
-        check_model(&self.model).and_then(|()| self.training.check()).map_err(|e| self.fault(&e))
+        self.check_meaning().map_err(|e| self.fault(&e))
     }
 
     /// Refuses what cannot be learned anew for a number of epochs.
@@ -274,6 +281,7 @@ impl Source {
     pub fn parse(&self) -> Result<Recipe, Error> {
         let mut recipe: Recipe = config::parse(&self.text, &self.place)?;
         recipe.place.clone_from(&self.place);
+        recipe.written = config::parse(&self.text, &self.place)?;
         recipe.take_task_training()?;
         recipe.check().map(|()| recipe)
     }
@@ -306,11 +314,15 @@ pub fn all(folder: Option<&Path>) -> Result<Vec<Source>, Error> {
     Ok(found.into_values().collect())
 }
 
+/// Whether a recipe is named by its file.
+pub fn is_file(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|e| e == "toml")
+}
+
 /// The recipe of this name, or in this file.
 pub fn find(name: &str, folder: Option<&Path>) -> Result<Source, Error> {
-    let path = Path::new(name);
-    if path.extension().is_some_and(|e| e == "toml") {
-        return Source::file(path);
+    if is_file(name) {
+        return Source::file(Path::new(name));
     }
     let mut recipes = all(folder)?;
     if let Some(at) = recipes.iter().position(|r| r.name == name) {
@@ -332,6 +344,7 @@ mod tests {
             let recipe = source.parse().unwrap();
             recipe.dataset().unwrap();
             recipe.training.check().unwrap();
+            recipe.with_measured(|measured| assert!(!measured.keys().is_empty())).unwrap();
             assert!(
                 !recipe.target.at_least.is_empty() || !recipe.target.at_most.is_empty(),
                 "{}",

@@ -6,9 +6,9 @@ use millstream_data::{Direct, DirectFiles, DirectOptions, DirectRows, Prepared, 
 use millstream_models::ModelConfig;
 use millstream_models::snapshot::Role;
 use millstream_schema::{Encoder, Examples};
-use millstream_train::config::TrainMode;
+use millstream_train::config::{TrainMode, check_keys};
 use millstream_train::negatives::Negatives;
-use millstream_train::record::RunRecord;
+use millstream_train::record::{RECORD, RunRecord};
 use millstream_train::stream::{
     Numbered, OpenStream, Point, Replay, Sparsity, Stream, StreamOutcome, StreamState,
 };
@@ -58,6 +58,13 @@ impl Raw {
             return Err(format!(
                 "[dataset.table]: rows that belong to one request are not kept together in a stream from files; \
                  {INSTEAD}"
+            )
+            .into());
+        }
+        if let Some(step) = dataset.balance.first() {
+            return Err(format!(
+                "[[balance]] {}: a stream from files takes every row; {INSTEAD}",
+                step.method.as_str()
             )
             .into());
         }
@@ -187,7 +194,16 @@ impl StreamJob<'_> {
     /// Learns to the end of the rows.
     pub fn run(&self, global: &Global) -> Result<(Learner, StreamOutcome), Failure> {
         check_streams(&self.model.name)?;
-        let training = streamed(self.training);
+        check_keys(self.model, self.training.changed().iter().map(String::as_str))?;
+        let role = role_of(&self.model.name)?;
+        let total = self.rows.total(use_of(role));
+        let (training, idle) = streamed(self.training, total);
+        if !idle.is_empty() && !global.quiet {
+            eprintln!(
+                "note: a stream has no epochs and no validation: [training] {} play no part",
+                idle.join(", ")
+            );
+        }
         let tasks = self.rows.tasks();
         let setting = Setting {
             encoder: self.rows.encoder(),
@@ -200,8 +216,7 @@ impl StreamJob<'_> {
         let made = !self.dir.exists();
         std::fs::create_dir_all(self.dir).map_err(|e| format!("{}: {e}", self.dir.display()))?;
         let title = format!("stream {}", self.model.name);
-        let role = role_of(&self.model.name)?;
-        let bar = Bar::new(&title, self.rows.total(use_of(role)), "rows", global.quiet);
+        let bar = Bar::new(&title, total, "rows", global.quiet);
         let headed = Cell::new(false);
         let report = |point: &Point| {
             let logloss = output::figure(point.metrics.get("logloss").copied());
@@ -226,9 +241,12 @@ impl StreamJob<'_> {
             // Only an empty folder can be removed so: a stream that never came to a checkpoint leaves nothing.
             let _ = made.then(|| std::fs::remove_dir(self.dir));
         })?;
-        RunRecord::new(self.model, &training, &tasks, self.rows.place())
-            .with_stream(&outcome)
-            .save(self.dir)?;
+        // A stream that had ended before has its record, and what was measured since.
+        if outcome.new_rows > 0 || !self.dir.join(RECORD).exists() {
+            RunRecord::new(self.model, &training, &tasks, self.rows.place())
+                .with_stream(&outcome)
+                .save(self.dir)?;
+        }
         let rate = outcome.new_rows as f64 / outcome.seconds.max(1e-9);
         bar.done(format!("{} rows, {rate:.0} rows/s", outcome.new_rows));
         if let Some(bad) = outcome.bad.as_ref().filter(|_| !global.quiet) {
@@ -241,6 +259,7 @@ impl StreamJob<'_> {
         let latest = self.dir.join(LATEST);
         if self.resume && latest.exists() {
             let (learner, state) = checkpoint::load_stream(&latest, setting)?;
+            self.check_position(&state)?;
             return Ok((learner, Some(state)));
         }
         let mut learner = checkpoint::fresh(setting, self.from)?;
@@ -249,20 +268,51 @@ impl StreamJob<'_> {
         }
         Ok((learner, None))
     }
+
+    /// Prepared rows that end before the position were prepared anew from other files. (Text files are looked at as they are read.)
+    fn check_position(&self, state: &StreamState) -> Result<(), Failure> {
+        let Rows::Prepared(prepared) = &self.rows else { return Ok(()) };
+        // A retriever's rows are counted with the negatives that are drawn to them.
+        let there = prepared.rows(Split::Train, Use::Rank);
+        match role_of(&self.model.name)? {
+            Role::Ranker if !state.finished && state.rows > there => Err(format!(
+                "{}: {there} training rows, but {} were learned from before the stream was broken off; go on with the data \
+                 that it began with",
+                prepared.dir().display(),
+                state.rows
+            )
+            .into()),
+            _ => Ok(()),
+        }
+    }
 }
 
-/// The hyperparameters of a recipe of epochs for a stream: what goes by epochs and validation plays no part.
-fn streamed(training: &TrainConfig) -> TrainConfig {
-    match training.mode {
-        TrainMode::Stream => training.clone(),
-        TrainMode::Epochs => TrainConfig {
-            mode: TrainMode::Stream,
-            monitor: None,
-            evaluate_every: None,
-            reduce_on_plateau: None,
-            ..training.clone()
-        },
+/// The hyperparameters of a recipe of epochs for a stream of so many rows (0 where that is not known), and the keys that play no
+/// part: what goes by epochs and validation.
+fn streamed(training: &TrainConfig, rows: u64) -> (TrainConfig, Vec<&'static str>) {
+    let steps = rows.div_ceil(training.batch_size.max(1) as u64);
+    let schedule = training.schedule.map(|s| if rows > 0 { s.or_total(steps) } else { s });
+    if training.mode == TrainMode::Stream {
+        return (TrainConfig { schedule, ..training.clone() }, Vec::new());
     }
+    let idle = [
+        ("average", training.average.is_some()),
+        ("monitor", training.monitor.is_some()),
+        ("evaluate_every", training.evaluate_every.is_some()),
+        ("reduce_on_plateau", training.reduce_on_plateau.is_some()),
+        ("reset_rows_each_epoch", training.reset_rows_each_epoch),
+    ];
+    let streamed = TrainConfig {
+        mode: TrainMode::Stream,
+        average: None,
+        monitor: None,
+        evaluate_every: None,
+        reduce_on_plateau: None,
+        reset_rows_each_epoch: false,
+        schedule,
+        ..training.clone()
+    };
+    (streamed, idle.into_iter().filter_map(|(key, set)| set.then_some(key)).collect())
 }
 
 /// The columns of a point, and their keys.

@@ -1,13 +1,15 @@
 //! Training one model on a prepared directory, with a bar; shared by `train`, `recipe run` and `quickstart`.
 
-use millstream_data::{PassedOverLog, Prepared, SourceOptions, Split, Use};
+use millstream_data::{EvalUsers, PassedOverLog, Prepared, SourceOptions, Split, Use};
 use millstream_models::ModelConfig;
 use millstream_models::snapshot::Role;
 use millstream_schema::BatchSource;
+use millstream_train::config::check_keys;
 use millstream_train::fit::fit_of;
+use millstream_train::named::{Measured, cuts};
 use millstream_train::negatives::Negatives;
 use millstream_train::positives::{EachPositive, Past, PositivesOptions};
-use millstream_train::record::RunRecord;
+use millstream_train::record::{RECORD, RunRecord};
 use millstream_train::sampler::Sampler;
 use millstream_train::whole::{self, WholeOptions, WholeSequences};
 use millstream_train::{
@@ -36,6 +38,8 @@ pub struct Job<'a> {
     pub model: &'a ModelConfig,
     /// Hyperparameters.
     pub training: &'a TrainConfig,
+    /// Cut-offs that lists and grades are validated at; the monitored metric's own comes to them.
+    pub k: &'a [usize],
     /// Directory of the checkpoints; made if absent.
     pub dir: &'a Path,
     /// Go on from the latest checkpoint, if there is one.
@@ -54,6 +58,8 @@ impl Job<'_> {
                 format!("model `{name}` is fitted as a whole; it cannot begin with a saved model").into()
             );
         }
+        check_keys(self.model, self.training.changed().iter().map(String::as_str))?;
+        let judge = self.judge(role)?;
         let training = &self.scheduled(role)?;
         let setting = Setting {
             encoder: &self.prepared.encoder,
@@ -82,6 +88,7 @@ impl Job<'_> {
         }
         learner.set_negatives_kept(self.prepared.negatives_kept());
         // Not before: a run that cannot begin leaves nothing behind.
+        let made = !self.dir.exists();
         std::fs::create_dir_all(self.dir).map_err(|e| format!("{}: {e}", self.dir.display()))?;
         let rows = self.prepared.rows(Split::Train, use_of(role));
         let bar = Bar::new(
@@ -97,12 +104,20 @@ impl Job<'_> {
             }
             bar.at(u64::from(p.epoch) * rows + p.epoch_rows);
         };
-        let validated = self.prepared.part(Split::Valid, use_of(role)).candidates > 0;
+        let validated = self.validates(role);
         let evaluate = |learner: &Learner| {
-            let metrics = self.validate(learner, role)?;
+            let metrics = judge.metrics(self.prepared, learner)?;
             let key = training.monitored(&metrics);
-            if let Some(value) = metrics.get(key) {
-                bar.line(format!("step {}: valid {key} {value:.5}", learner.steps()));
+            match metrics.get(key) {
+                Some(value) => bar.line(format!("step {}: valid {key} {value:.5}", learner.steps())),
+                // Trees choose their number by a measure of their own.
+                None if fit_of(self.model).is_some() => {}
+                None => {
+                    let why = judge.measured(self.prepared).why_missing(key, "the validation part");
+                    let asked = if training.monitor.is_some() { "training.monitor: " } else { "" };
+                    let told = format!("{asked}`{key}` has no value: {why}");
+                    return Err(millstream_train::Error::Config(told));
+                }
             }
             Ok(metrics)
         };
@@ -115,13 +130,20 @@ impl Job<'_> {
             progress: &progress,
         };
         let outcome = match (fit_of(self.model), state) {
-            (Some(_), None) => run.fit(&setting, &mut learner, self.valid_rows(validated)?)?,
-            (_, state) => run.train(&mut learner, state)?,
+            (Some(_), None) => run.fit(&setting, &mut learner, self.valid_rows(validated)?),
+            (_, state) => run.train(&mut learner, state),
         };
+        let outcome = outcome.inspect_err(|_| {
+            // Only an empty folder can be removed so: a run that never came to a checkpoint leaves nothing.
+            let _ = made.then(|| std::fs::remove_dir(self.dir));
+        })?;
         bar.done(summary(&outcome));
-        RunRecord::new(self.model, training, &self.prepared.tasks, self.prepared.dir())
-            .with_outcome(&outcome)
-            .save(self.dir)?;
+        // A run that had ended before has its record, and what was measured since.
+        if outcome.rows > 0 || !self.dir.join(RECORD).exists() {
+            RunRecord::new(self.model, training, &self.prepared.tasks, self.prepared.dir())
+                .with_outcome(&outcome)
+                .save(self.dir)?;
+        }
         let (learner, _) = checkpoint::load(&self.dir.join(BEST), &setting)?;
         Ok(Trained { learner, outcome })
     }
@@ -142,6 +164,32 @@ impl Job<'_> {
         let steps = rows.div_ceil(self.training.batch_size.max(1) as u64) * u64::from(self.training.epochs);
         let schedule = self.training.schedule.map(|s| s.or_total(steps));
         Ok(TrainConfig { schedule, ..self.training.clone() })
+    }
+
+    /// Whether there is something to validate on.
+    fn validates(&self, role: Role) -> bool {
+        self.prepared.part(Split::Valid, use_of(role)).candidates > 0
+    }
+
+    /// What judges each epoch. Where nothing would come of it that is found before there is an epoch.
+    fn judge(&self, role: Role) -> Result<Judge, Failure> {
+        let (prepared, training) = (self.prepared, self.training);
+        let k = cuts(self.k, training.monitor.as_deref());
+        let users = match role {
+            Role::Retriever if self.validates(role) => {
+                Some(prepared.eval_users(Split::Valid, training.validation_users, training.seed)?)
+            }
+            _ => None,
+        };
+        let judge = Judge { role, k, graded: prepared.graded(), users };
+        if let Some(key) = &training.monitor {
+            judge.measured(prepared).check(key).map_err(|e| format!("training.monitor: {e}"))?;
+        }
+        if judge.users.as_ref().is_some_and(|users| users.users.is_empty()) {
+            let why = judge.measured(prepared).why_missing("ndcg", "the validation part");
+            return Err(format!("no epoch can be judged: {why}; or leave the validation part out").into());
+        }
+        Ok(judge)
     }
 
     fn open(
@@ -230,17 +278,31 @@ impl Job<'_> {
         let open = || self.prepared.source(Split::Valid, Use::Rank, options);
         Ok(there.then(open).transpose()?.map(|source| Box::new(source) as Box<dyn BatchSource>))
     }
+}
 
-    fn validate(&self, learner: &Learner, role: Role) -> Result<Metrics, millstream_train::Error> {
-        match role {
-            Role::Ranker => measure::scores(self.prepared, learner, (Split::Valid, &[10]), &|_| {}),
-            Role::Retriever => {
-                let users = self.prepared.eval_users(
-                    Split::Valid,
-                    self.training.validation_users,
-                    self.training.seed,
-                )?;
-                measure::vectors(self.prepared, learner, &users, &[10, 20, 50])
+/// How a model is judged after each epoch.
+struct Judge {
+    role: Role,
+    k: Vec<usize>,
+    /// Tasks of grades.
+    graded: Vec<bool>,
+    /// Of a retriever: whose lists are ranked.
+    users: Option<EvalUsers>,
+}
+
+impl Judge {
+    fn metrics(&self, prepared: &Prepared, learner: &Learner) -> Result<Metrics, millstream_train::Error> {
+        match &self.users {
+            Some(users) => measure::vectors(prepared, learner, users, &self.k),
+            None => measure::scores(prepared, learner, (Split::Valid, &self.k), &|_| {}),
+        }
+    }
+
+    fn measured<'a>(&'a self, prepared: &'a Prepared) -> Measured<'a> {
+        match self.role {
+            Role::Retriever => Measured::Lists { k: &self.k, sampled: false },
+            Role::Ranker => {
+                Measured::Scores { tasks: &prepared.tasks, graded: &self.graded, k: &self.k, whole: false }
             }
         }
     }

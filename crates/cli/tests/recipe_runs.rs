@@ -90,7 +90,10 @@ fn a_run_that_was_broken_off_goes_on_to_the_end_of_an_unbroken_one() {
     assert_eq!(resumed["metrics"], unbroken["metrics"]);
     assert_ne!(broken["metrics"], unbroken["metrics"]);
     assert_eq!(resumed["valid"], unbroken["valid"]);
-    put(dir.path(), "r.toml", RECIPE.replace("two_tower", "item_cf"));
+    let (before, rest) = RECIPE.split_once("[training]").unwrap();
+    let after = rest.split_once("[evaluate]").unwrap().1;
+    let at_once = format!("{before}[evaluate]{after}").replace("two_tower", "item_cf");
+    put(dir.path(), "r.toml", at_once);
     let words = "recipe run r.toml --data . --out broken --resume";
     refused(dir.path(), words, &["--resume", "item_cf", "learns at once"]);
 }

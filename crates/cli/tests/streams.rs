@@ -223,3 +223,79 @@ fn a_progressive_recipe_averages_over_seeds() {
     assert_eq!(a["sd"], Value::Null);
     assert!(a["rows_per_second"].as_f64().unwrap() > 0.0 && a["sparsity"]["rows"].as_u64().unwrap() > 50);
 }
+
+#[test]
+fn a_recipe_of_epochs_is_streamed_without_what_goes_by_epochs() {
+    let dir = folder(2000);
+    let dir = dir.path();
+    let epochs = "window = 500\nmonitor = \"auc\"\nreduce_on_plateau = 0.1\naverage = { decay = 0.9, every = 2 }\n\
+                  reset_rows_each_epoch = true";
+    put(dir, "epochs.toml", RECIPE.replacen("window = 500", epochs, 1));
+    let plain = json(dir, "train recipe.toml --stream --data . --out plain --threads 1");
+    let output = run(dir, "train epochs.toml --stream --data . --out streamed --threads 1 --json");
+    let told = String::from_utf8(output.stderr).unwrap();
+    for key in ["average", "monitor", "reduce_on_plateau", "reset_rows_each_epoch"] {
+        assert!(told.contains(key), "{told}");
+    }
+    let text = String::from_utf8(output.stdout).unwrap();
+    let streamed: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!(streamed["weights_xxh3"], plain["weights_xxh3"]);
+    // Of prepared rows it is known where they end, and so when a schedule does.
+    put(dir, "cosine.toml", RECIPE.replacen("window = 500", "schedule = { kind = \"cosine\" }", 1));
+    json(dir, "data prepare cosine.toml --data . --out prepared");
+    let falling = json(dir, "train cosine.toml --stream --prepared prepared --out falling --threads 1");
+    assert_ne!(falling["weights_xxh3"], plain["weights_xxh3"]);
+}
+
+#[test]
+fn a_stream_goes_on_only_with_files_that_are_not_shorter() {
+    let dir = folder(2000);
+    let dir = dir.path();
+    // Broken off by a bad label after the checkpoint at 1600 rows.
+    put(dir, "rows.csv", table(2000) + "u1,i1,3,what\n");
+    let train = "train recipe.toml --stream --data . --out run --checkpoint-every 800";
+    assert_eq!(run(dir, train).status.code(), Some(2));
+    put(dir, "rows.csv", table(1000));
+    refused(dir, &format!("{train} --resume"), &["rows.csv", "1000 rows", "learned from before"]);
+    put(dir, "rows.csv", table(2000));
+    let resumed = json(dir, &format!("{train} --resume"));
+    assert_eq!(resumed["rows"], 2000);
+    // What had ended keeps its record.
+    let record = || std::fs::read_to_string(dir.join("run/run.json")).unwrap();
+    let before = record();
+    json(dir, &format!("{train} --resume"));
+    assert_eq!(record(), before);
+
+    json(dir, "data prepare recipe.toml --data . --out prepared");
+    let train = "train recipe.toml --stream --prepared prepared --out other --checkpoint-every 800";
+    let mut child = command(dir, format!("{train} --quiet").split_whitespace());
+    let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for_another(&dir.join("other/latest.ckpt"), None);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    if dir.join("other/best.ckpt").exists() {
+        return; // It was quicker than the kill.
+    }
+    put(dir, "rows.csv", table(300));
+    json(dir, "data prepare recipe.toml --data . --out prepared");
+    refused(dir, &format!("{train} --resume"), &["prepared", "300 training rows", "learned from before"]);
+}
+
+#[test]
+fn a_stream_from_files_balances_nothing_and_says_so() {
+    let dir = folder(100);
+    let dir = dir.path();
+    for (step, mode) in [
+        ("method = \"negative_sampling\"\nkeep = 0.5", "mode = \"stream\""),
+        ("method = \"smote\"", "window = 500"),
+    ] {
+        let balanced = RECIPE.replacen("[model]", &format!("[[balance]]\n{step}\n[model]"), 1);
+        put(dir, "balanced.toml", balanced.replacen("window = 500", mode, 1));
+        let parts = ["[[balance]]", "data prepare", "--prepared"];
+        refused(dir, "train balanced.toml --stream --data . --out run", &parts);
+    }
+    let sampled = "[[balance]]\nmethod = \"negative_sampling\"\nkeep = 0.5\n[model]";
+    let streamed = RECIPE.replacen("[model]", sampled, 1).replacen("window = 500", "mode = \"stream\"", 1);
+    put(dir, "balanced.toml", streamed);
+    refused(dir, "recipe run balanced.toml --data . --out zz", &["[[balance]]", "data prepare"]);
+}

@@ -75,6 +75,8 @@ pub struct EdgeTargets<'a> {
 pub trait NextItems: Send + Sync {
     /// Whether the next items of all elements of a batch are negatives for each other.
     fn in_batch(&self) -> bool;
+    /// Whether its loss takes `log_q` off the scores.
+    fn corrects(&self) -> bool;
     /// Scalar training loss of a batch whose requests' histories are whole sequences of P elements in all, and whose
     /// first P candidates are the items that come next, element by element; all further ones are negatives.
     ///

@@ -48,7 +48,7 @@ fn friendly(message: &str) -> String {
         let got = quoted.next().unwrap_or("");
         let valid: Vec<&str> = rest.split('`').skip(2).step_by(2).collect();
         if valid.is_empty() {
-            return format!("unknown {noun} `{got}`; there is none to say here");
+            return format!("unknown {noun} `{got}`; it takes no options");
         }
         return suggest::unknown(noun, got, valid.iter().copied());
     }
@@ -71,6 +71,16 @@ mod tests {
     fn an_unknown_key_is_named_with_its_line_and_the_nearest_one() {
         let err = parse::<Sample>("rate = 1.0\nepoks = 3\n", "a.toml").unwrap_err().to_string();
         assert_eq!(err, "a.toml:2: unknown key `epoks`; did you mean `epochs`?");
+    }
+
+    #[test]
+    fn where_there_is_no_key_to_name_that_is_said() {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Nothing {}
+        let table: toml::Table = toml::from_str("sequence = 1").unwrap();
+        let err = from_table::<Nothing>(&table, "model `lr`").unwrap_err().to_string();
+        assert_eq!(err, "model `lr`: unknown key `sequence`; it takes no options");
     }
 
     #[test]

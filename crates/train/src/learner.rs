@@ -142,8 +142,9 @@ pub fn learns_graph(name: &str) -> bool {
 
 /// Negatives of single sequences or elements are for models that learn from whole sequences, which say themselves whether a batch's
 /// positives are negatives.
-fn check_scope(setting: &Setting<'_>) -> Result<(), Error> {
+fn check_scope(setting: &Setting<'_>, model: &Model) -> Result<(), Error> {
     if learns_whole(&setting.model.name) {
+        check_correction(setting, model)?;
         return match setting.training.in_batch {
             true => Ok(()),
             false => Err(Error::Config(format!(
@@ -177,6 +178,29 @@ fn check_idle(setting: &Setting<'_>, alone: Option<&str>) -> Result<(), Error> {
         ))),
         None => Ok(()),
     }
+}
+
+/// How often items are drawn is of no matter to losses that do not take it off the scores.
+fn check_correction(setting: &Setting<'_>, model: &Model) -> Result<(), Error> {
+    let training = setting.training;
+    let Model::Retriever(model) = model else { return Ok(()) };
+    let Some(next) = model.next_items() else { return Ok(()) };
+    let corrects = next.corrects() && training.negatives_for != Scope::Catalogue;
+    let key = match (training.log_q_weight != TrainConfig::default().log_q_weight, training.frequency) {
+        (true, _) => "log_q_weight",
+        (_, Some(_)) => "frequency",
+        _ => return Ok(()),
+    };
+    let why = match corrects {
+        false => {
+            "learns by a loss that takes no log q off; it goes with [model] loss = \"softmax\" and drawn negatives"
+        }
+        true if key == "frequency" && !next.in_batch() => {
+            "has no negatives of its batch; [model] says `in_batch = true`"
+        }
+        true => return Ok(()),
+    };
+    Err(Error::Config(format!("training.{key} means nothing here: `{}` {why}", setting.model.name)))
 }
 
 /// Checks a `[model]` table as far as it can be without data.
@@ -239,7 +263,7 @@ impl Learner {
             Role::Ranker => Model::Ranker(ranker::build(setting.model, &shape, &mut params)?),
             Role::Retriever => Model::Retriever(retriever::build(setting.model, &shape, &mut params)?),
         };
-        check_scope(setting)?;
+        check_scope(setting, &model)?;
         if let Model::Retriever(retriever) = &model {
             check_idle(setting, retriever.draws_alone())?;
         }

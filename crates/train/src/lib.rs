@@ -14,6 +14,7 @@ mod graph;
 pub mod importance;
 pub mod learner;
 pub mod metrics;
+pub mod named;
 pub mod negatives;
 pub mod page;
 pub mod positives;

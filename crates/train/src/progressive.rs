@@ -11,7 +11,7 @@ const PARTS: usize = 10;
 
 /// Log-loss and AUC of each task, over the whole stream and over a sliding window, in fixed memory.
 ///
-/// The AUC is that of a histogram of logits ([`StreamAuc`]); `auc.error` bounds what it may be off. Kept in
+/// The AUC is exact at first, then that of a histogram of logits ([`StreamAuc`]); `auc.error` bounds what it may be off. Kept in
 /// checkpoints, so that a resumed stream goes on with the same sums.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Progressive {

@@ -1,6 +1,7 @@
 //! The one loop: epochs over a source, evaluation, best-by-validation, early stop, checkpoints.
 
 use millstream_schema::BatchSource;
+use millstream_schema::suggest::nearest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -271,10 +272,18 @@ impl Run<'_> {
         let key = self.config.monitored(metrics);
         let value = metrics.get(key).copied().ok_or_else(|| {
             let valid: Vec<&str> = metrics.keys().map(String::as_str).collect();
-            Error::Config(format!(
-                "training.monitor: {}",
-                millstream_schema::suggest::unknown("metric", key, valid.iter().copied())
-            ))
+            Error::Config(match (valid.is_empty(), nearest(key, valid.iter().copied())) {
+                (true, _) => {
+                    "nothing could be measured on the validation part, so that no state is the best".into()
+                }
+                (_, Some(near)) => {
+                    format!("training.monitor: unknown metric `{key}`; did you mean `{near}`?")
+                }
+                (_, None) => format!(
+                    "training.monitor: `{key}` has no value on the validation part; there are {}",
+                    valid.join(", ")
+                ),
+            })
         })?;
         Ok(if key.ends_with("logloss") { -value } else { value })
     }

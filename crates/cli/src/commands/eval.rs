@@ -2,6 +2,8 @@
 
 use clap::{Args, ValueEnum};
 use millstream_data::{Prepared, Split, write_text};
+use millstream_models::snapshot::Role;
+use millstream_train::named::Measured;
 use millstream_train::page::Page;
 use millstream_train::record::PartRecord;
 use millstream_train::report::of_parts;
@@ -68,7 +70,18 @@ pub fn run(options: Options, global: &Global) -> Result<Verdict, Failure> {
     };
     let started = Instant::now();
     let measured = (&prepared, &learner);
-    let found = measure::part_into(&options.run, measured, split, &recipe.evaluate, global)?;
+    let found = measure::part(&prepared, &learner, split, &recipe.evaluate, global)?;
+    if found.metrics.is_empty() {
+        let part = format!("the {split} part");
+        let why = match learner.header().role {
+            Role::Ranker => format!("{part} holds no rows"),
+            Role::Retriever => {
+                Measured::Lists { k: &recipe.evaluate.k, sampled: false }.why_missing("ndcg", &part)
+            }
+        };
+        return Err(format!("nothing can be measured: {why}").into());
+    }
+    measure::write_part(&options.run, measured, split, &found)?;
     let metrics = &found.metrics;
     let seconds = started.elapsed().as_secs_f64();
     if let Some(dir) = &options.charts {

@@ -90,6 +90,8 @@ struct Part {
 /// Items per list in the table.
 const LIST: usize = 50;
 const CUTS: [usize; 2] = [10, 50];
+/// Those of the retriever's validation.
+const VALID_CUTS: [usize; 3] = [10, 20, 50];
 /// A file that says that a folder is ours to replace.
 const MARK: &str = "quickstart.mark";
 
@@ -184,7 +186,7 @@ fn make_world(
 fn train(prepared: &Prepared, models: &Models, dir: &RunDir, global: &Global) -> Result<(), Failure> {
     for (part, dir) in [(&models.retriever, dir.retriever()), (&models.ranker, dir.ranker())] {
         let (model, training) = (&part.model, &part.training);
-        let job = Job { prepared, model, training, dir: &dir, resume: false, from: None };
+        let job = Job { prepared, model, training, k: &VALID_CUTS, dir: &dir, resume: false, from: None };
         job.run(global)?;
     }
     // Of the training part alone: the others are measured.

@@ -1,16 +1,13 @@
 //! `millstream recipe list|run`.
 
 use clap::{Args, Subcommand};
-use millstream_data::config::DatasetConfig;
-use millstream_data::{Prepared, Split};
-use millstream_models::ModelConfig;
-use millstream_models::content::CONTENT;
-use millstream_models::recall::offline::OfflineDef;
+use millstream_data::config::{DatasetConfig, Kind};
+use millstream_data::{Prepared, Split, Use};
 use millstream_models::snapshot::Role;
 use millstream_train::config::TrainMode;
 use millstream_train::seeds::mean_and_sd;
 use millstream_train::stream::Sparsity;
-use millstream_train::{Metrics, role_of};
+use millstream_train::{LATEST, Metrics, role_of};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -150,9 +147,15 @@ pub(super) struct Reached {
 
 fn run_recipe(options: &RunOptions, global: &Global) -> Result<Verdict, Failure> {
     let started = Instant::now();
+    if options.recipes.is_some() && recipe::is_file(&options.name) {
+        return Err(format!("--recipes: {} is a recipe's own file; leave --recipes out", options.name).into());
+    }
     let source = recipe::find(&options.name, options.recipes.as_deref())?;
     let mut recipe = source.parse()?;
     if let Some(seed) = options.seed {
+        if !recipe.draws() {
+            return Err(format!("--seed: `{}` draws nothing that a seed decides", recipe.model.name).into());
+        }
         recipe.training.seed = seed;
     }
     let temporary;
@@ -174,37 +177,21 @@ fn run_recipe(options: &RunOptions, global: &Global) -> Result<Verdict, Failure>
         let name = &recipe.model.name;
         return Err(format!("--resume: `{name}` learns at once; there is nothing to go on from").into());
     }
-    std::fs::create_dir_all(out).map_err(|e| format!("{}: {e}", out.display()))?;
-    let (seeds, mut twins) = (options.seeds, None);
-    let resume = options.resume;
-    let all = match raw {
-        Some(raw) => {
-            each_seed(&recipe, seeds, out, &|recipe, dir| stream(recipe, &raw, (dir, resume), global))?
-        }
-        None => {
-            let data =
-                |config: &DatasetConfig, folder: &str| prepared(config, &out.join(folder), options, global);
-            let dataset = recipe.dataset()?;
-            let prepared = data(&dataset, "prepared")?;
-            let again = recipe.refit.then(|| data(&dataset.without_valid(), "prepared-with-valid"));
-            let again = again.transpose()?;
-            let all = if recipe.learns_at_once() {
-                let bench = Bench::open(&recipe, &options.data, &prepared, global)?;
-                each_seed(&recipe, seeds, out, &|recipe, _| bench.reach(recipe))?
-            } else {
-                each_seed(&recipe, seeds, out, &|recipe, dir| {
-                    reach(recipe, (&prepared, again.as_ref()), (dir, resume), global)
-                })?
-            };
-            if options.twins {
-                twins = Some(train_twins((&recipe, &prepared), &all, (seeds, out, resume), global)?);
-            }
-            all
-        }
-    };
-    let reached = averaged(all);
+    if !options.resume && holds_run(out) {
+        return Err(format!(
+            "{}: holds a run already; go on from it with --resume, or name another --out",
+            out.display()
+        )
+        .into());
+    }
+    let (reached, twins) = keeping_clean(out, || run_all(&recipe, raw, (out, options), global))?;
     let met = recipe.target.met(&reached.test);
     print_table(&recipe, &reached, options.seeds);
+    if reached.test.is_empty() && !global.quiet {
+        eprintln!(
+            "note: nothing was measured: the test part holds nothing that the model could be measured by"
+        );
+    }
     if let Some(twins) = &twins {
         twins.print();
     }
@@ -227,6 +214,93 @@ fn run_recipe(options: &RunOptions, global: &Global) -> Result<Verdict, Failure>
         });
     }
     Ok(if met { Verdict::Done } else { Verdict::Missed })
+}
+
+/// Whether there are checkpoints of a run below the folder.
+fn holds_run(out: &Path) -> bool {
+    let holds = |folder: &Path| match folder.file_name().and_then(|name| name.to_str()) {
+        Some(name) if name == "model" || name.starts_with("model-") => folder.join(LATEST).exists(),
+        Some(name) if name.starts_with("twin-") => holds_run(folder),
+        _ => false,
+    };
+    std::fs::read_dir(out).is_ok_and(|entries| entries.flatten().any(|entry| holds(&entry.path())))
+}
+
+/// Runs in the folder, which is made if it is absent. A folder that was absent or empty is so again when the run fails before there
+/// is a checkpoint to go on from.
+fn keeping_clean<R>(out: &Path, run: impl FnOnce() -> Result<R, Failure>) -> Result<R, Failure> {
+    let absent = !out.exists();
+    std::fs::create_dir_all(out).map_err(|e| format!("{}: {e}", out.display()))?;
+    let entries = || std::fs::read_dir(out).map(|all| all.flatten().collect::<Vec<_>>()).unwrap_or_default();
+    let empty = entries().is_empty();
+    run().inspect_err(|_| {
+        if !empty || holds_run(out) {
+            return;
+        }
+        for entry in entries() {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+        let _ = absent.then(|| std::fs::remove_dir(out));
+    })
+}
+
+/// Trains and measures with all seeds, and the twins.
+fn run_all(
+    recipe: &Recipe,
+    raw: Option<Raw>,
+    (out, options): (&Path, &RunOptions),
+    global: &Global,
+) -> Result<(Reached, Option<Twins>), Failure> {
+    let (seeds, mut twins) = (options.seeds, None);
+    let resume = options.resume;
+    let all = match raw {
+        Some(raw) => {
+            each_seed(recipe, seeds, out, &|recipe, dir| stream(recipe, &raw, (dir, resume), global))?
+        }
+        None => {
+            let data =
+                |config: &DatasetConfig, folder: &str| prepared(config, &out.join(folder), options, global);
+            let dataset = recipe.dataset()?;
+            let prepared = data(&dataset, "prepared")?;
+            check_test(recipe, &prepared)?;
+            let again = recipe.refit.then(|| data(&dataset.without_valid(), "prepared-with-valid"));
+            let again = again.transpose()?;
+            let all = if recipe.learns_at_once() {
+                let bench = Bench::open(recipe, &options.data, &prepared, global)?;
+                each_seed(recipe, seeds, out, &|recipe, _| bench.reach(recipe))?
+            } else {
+                each_seed(recipe, seeds, out, &|recipe, dir| {
+                    reach(recipe, (&prepared, again.as_ref()), (dir, resume), global)
+                })?
+            };
+            if options.twins {
+                twins = Some(train_twins((recipe, &prepared), &all, (seeds, out, resume), global)?);
+            }
+            all
+        }
+    };
+    let reached = averaged(all);
+    recipe.check_reached(&reached.test)?;
+    Ok((reached, twins))
+}
+
+/// Refuses a target for which there is nothing to measure, before anything is trained.
+fn check_test(recipe: &Recipe, prepared: &Prepared) -> Result<(), Failure> {
+    let Some(key) = recipe.target.keys().next() else { return Ok(()) };
+    if !recipe.learns_at_once() && role_of(&recipe.model.name)? == Role::Ranker {
+        return match prepared.rows(Split::Test, Use::Rank) {
+            0 => Err(format!("[target] `{key}` cannot be measured: the test part holds no rows").into()),
+            _ => Ok(()),
+        };
+    }
+    // A table has no users to find things for; what is wrong with that is said where it is trained.
+    if prepared.kind == Kind::Table {
+        return Ok(());
+    }
+    match prepared.eval_users(Split::Test, recipe.evaluate.users, measure::EVAL_SEED)?.users.is_empty() {
+        true => Err(recipe.unmeasured(key).into()),
+        false => Ok(()),
+    }
 }
 
 /// Refuses twins of what has none.
@@ -278,9 +352,7 @@ fn each_seed(
     if seeds == 1 {
         return Ok(vec![reach(recipe, &out.join("model"))?]);
     }
-    let draws =
-        |model: &ModelConfig| OfflineDef::find(&model.name).is_none_or(|d| d.draws) && model.name != CONTENT;
-    if !draws(&recipe.model) && !recipe.baseline.iter().any(draws) {
+    if !recipe.draws() {
         let name = &recipe.model.name;
         let what = "draws nothing that [training] seed decides; one seed is as good as many";
         return Err(format!("--seeds: `{name}` {what}").into());
@@ -370,7 +442,7 @@ fn reach(
     if again.is_some() && !validates {
         return Err("refit: nothing validates, so that no number of epochs can be chosen".into());
     }
-    let job = Job { prepared, model, training, dir, resume, from: None };
+    let job = Job { prepared, model, training, k: &recipe.evaluate.k, dir, resume, from: None };
     let chosen = job.run(global)?;
     let (mut rows, mut seconds) = (chosen.outcome.rows, chosen.outcome.train_seconds);
     let best = chosen.outcome.best;

@@ -148,6 +148,7 @@ fn epochs(
         prepared,
         model: &recipe.model,
         training: &recipe.training,
+        k: &recipe.evaluate.k,
         dir: &options.out,
         resume: options.resume,
         from: options.from.as_deref(),

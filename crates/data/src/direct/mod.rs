@@ -54,7 +54,8 @@ pub struct DirectRows {
 pub struct DirectOptions {
     /// Rows of the files per batch, above 0. A batch is smaller where a task drops rows, and at the end.
     pub batch_size: usize,
-    /// Rows left out at the start: those that a killed run had done, by [`Direct::position`].
+    /// Rows left out at the start: those that a killed run had done, by [`Direct::position`]. Files that end among them are
+    /// refused.
     pub skip_rows: u64,
     /// Refuse bad feature values with file and line, instead of counting them.
     pub strict: bool,
@@ -159,10 +160,24 @@ fn read_all(
             }
         };
         if !listening {
-            break;
+            return Ok(());
         }
     }
-    Ok(())
+    match skip {
+        0 => Ok(()),
+        missing => Err(shorter(files, options.skip_rows, missing)),
+    }
+}
+
+/// The files end inside the rows that were learned before.
+fn shorter(files: &DirectFiles, wanted: u64, missing: u64) -> Error {
+    let named: Vec<String> = files.paths.iter().map(|path| path.display().to_string()).collect();
+    Error::config(format!(
+        "{}: {} rows, but {wanted} were learned from before the stream was broken off; go on with the files that it began \
+         with",
+        named.join(", "),
+        wanted - missing
+    ))
 }
 
 fn read_text(

@@ -251,6 +251,10 @@ impl<M: States> NextItems for NextItem<M> {
         self.0.catalogue().in_batch()
     }
 
+    fn corrects(&self) -> bool {
+        self.0.catalogue().options.loss == NextLoss::Softmax
+    }
+
     fn loss(&self, pass: &Pass, x: &Inputs, y: &NextTargets<'_>) -> Result<Tensor, Error> {
         let catalogue = self.0.catalogue();
         catalogue.check(x, y)?;

@@ -1,11 +1,13 @@
 //! What a `[training]` table says.
 
+mod means;
 mod optimiser;
 mod task_weights;
 
 use millstream_models::retriever::Scope;
 use millstream_nn::loss::TaskLoss;
 use millstream_nn::{LookAhead, Schedule};
+use millstream_store::RowType;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,6 +17,7 @@ use crate::frequency::FrequencyConfig;
 use crate::positives::Past;
 
 pub use crate::average::AverageConfig;
+pub use means::check_keys;
 pub use optimiser::{AdmissionConfig, DenseConfig, DenseOptimizer, ExpiryConfig, RowOptimizer, RowsConfig};
 pub use task_weights::{TaskWeights, WeightMethod};
 
@@ -284,15 +287,16 @@ impl TrainConfig {
         self.hard_negatives.as_ref().map_or(0, |hard| hard.each)
     }
 
-    /// Key of the metric that says which evaluation is best: `monitor`, or the first usual one that was measured.
-    pub fn monitored(&self, metrics: &BTreeMap<String, f64>) -> &str {
+    /// Key of the metric that says which evaluation is best: `monitor`, or the first usual one that was measured; where lists
+    /// are measured at none of the usual cut-offs, NDCG at the smallest.
+    pub fn monitored<'a>(&'a self, metrics: &'a BTreeMap<String, f64>) -> &'a str {
+        let cut = |key: &String| key.strip_prefix("ndcg@")?.parse::<usize>().ok();
+        let smallest = || metrics.keys().filter_map(|key| Some((cut(key)?, key.as_str()))).min();
         let usual = || {
-            ["auc", "ndcg@10", "recall@50", "logloss"]
-                .into_iter()
-                .find(|k| metrics.contains_key(*k))
-                .unwrap_or("auc")
+            let usual = ["auc", "ndcg@10", "recall@50", "logloss"];
+            usual.into_iter().find(|k| metrics.contains_key(*k)).or_else(|| Some(smallest()?.1))
         };
-        self.monitor.as_deref().unwrap_or_else(usual)
+        self.monitor.as_deref().or_else(usual).unwrap_or("auc")
     }
 
     fn check_average(&self) -> Result<(), Error> {
@@ -361,6 +365,22 @@ impl TrainConfig {
         if self.updates == Updates::Batch {
             return Ok(());
         }
+        let groups = self
+            .groups
+            .iter()
+            .filter_map(|(name, g)| Some((format!("groups.{name}.rows"), g.rows.as_ref()?)));
+        for (place, rows) in groups.chain([("rows".to_owned(), &self.rows)]) {
+            if rows.every_step {
+                return Err(Error::Config(format!(
+                    "training.{place}.every_step moves whole tables at each step and cannot go with updates = \"row\""
+                )));
+            }
+            if rows.dtype != RowType::F32 {
+                return Err(Error::Config(format!(
+                    "training.{place}.dtype: updates = \"row\" changes rows where they lie, which takes \"f32\""
+                )));
+            }
+        }
         let set = [
             ("loss", self.loss != TaskLoss::default()),
             ("losses", !self.losses.is_empty()),
@@ -394,6 +414,33 @@ mod tests {
         TrainConfig::default().check().unwrap();
         let bad = TrainConfig { batch_size: 0, ..TrainConfig::default() };
         assert_eq!(bad.check().unwrap_err().to_string(), "training.batch_size must be above 0, not 0");
+    }
+
+    #[test]
+    fn what_every_step_and_bf16_do_not_go_with_is_refused_by_key() {
+        let said = |config: &TrainConfig| config.check().unwrap_err().to_string();
+        let every = RowsConfig { every_step: true, ..RowsConfig::default() };
+        let bf16 = RowsConfig { dtype: RowType::Bf16, ..RowsConfig::default() };
+        let row = TrainConfig { updates: Updates::Row, ..TrainConfig::default() };
+        assert!(
+            said(&TrainConfig { rows: every.clone(), ..row.clone() }).contains("training.rows.every_step")
+        );
+        assert!(said(&TrainConfig { rows: bf16, ..row.clone() }).contains("training.rows.dtype"));
+        let group = GroupConfig { rows: Some(every.clone()), ..GroupConfig::default() };
+        let groups = BTreeMap::from([("wide".to_owned(), group)]);
+        assert!(said(&TrainConfig { groups, ..row }).contains("training.groups.wide.rows.every_step"));
+        let expiry = Some(ExpiryConfig { max_age: Some(9), ..ExpiryConfig::default() });
+        let expired = TrainConfig { rows: RowsConfig { expiry, ..every }, ..TrainConfig::default() };
+        assert!(said(&expired).contains("training.rows.expiry"));
+    }
+
+    #[test]
+    fn the_usual_metric_is_one_that_was_measured() {
+        let metrics = |keys: &[&str]| keys.iter().map(|k| ((*k).to_owned(), 0.5)).collect::<BTreeMap<_, _>>();
+        let usual = TrainConfig::default();
+        assert_eq!(usual.monitored(&metrics(&["logloss", "auc"])), "auc");
+        assert_eq!(usual.monitored(&metrics(&["ndcg@20", "ndcg@5", "recall@5"])), "ndcg@5");
+        assert_eq!(usual.monitored(&metrics(&["ndcg@20", "ndcg@10"])), "ndcg@10");
     }
 
     #[test]

@@ -28,7 +28,7 @@ macro_rules! section {
             /// Added to the root.
             #[serde(skip_serializing_if = "Option::is_none")]
             pub eps: Option<f32>,
-            /// AdamW: decoupled decay; another name of its `l2`.
+            /// AdamW: decoupled decay; another name of its `l2`, 0 when absent.
             #[serde(skip_serializing_if = "Option::is_none")]
             pub decay: Option<f32>,
             /// Share of the last step that goes on.
@@ -99,8 +99,8 @@ macro_rules! section {
 }
 
 section! {
-    /// Optimiser of the dense weights. A constant that is left out has PyTorch's default; one that the optimiser
-    /// does not have is an error.
+    /// Optimiser of the dense weights. A constant that is left out has PyTorch's default (but `decay` of `adamw`, which is
+    /// 0 where PyTorch has 0.01); one that the optimiser does not have is an error.
     DenseConfig {
         /// Which rule.
         optimizer: DenseOptimizer,
@@ -344,6 +344,12 @@ impl RowsConfig {
         };
         self.check_against(place, name, takes)?;
         if let Some(expiry) = self.expiry {
+            if self.every_step {
+                return Err(Error::Config(format!(
+                    "training.{place}.expiry drops rows that are not touched, but every_step = true touches every row at \
+                     each step; leave one of them out"
+                )));
+            }
             let found = if expiry.every == 0 { Some("every") } else { None };
             if let Some(key) = found {
                 return Err(key_error(&format!("{place}.expiry.{key}"), "above 0", 0));

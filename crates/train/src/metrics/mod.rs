@@ -15,6 +15,7 @@
 //! ```
 
 pub mod auc;
+mod bins;
 pub mod calibration;
 mod curve;
 mod exact;
@@ -26,8 +27,10 @@ mod radix;
 mod ranking;
 mod scored;
 mod stream;
+mod stream_auc;
 
 pub use auc::Auc;
+pub use bins::Bins;
 pub use calibration::{Calibration, Decile, Reliability};
 pub use curve::{BestF1, Confusion, Curve};
 pub use gauc::Gauc;
@@ -35,7 +38,8 @@ pub use graded::{GradedNdcg, Ties};
 pub use logloss::{LogLoss, LossSums};
 pub use ranking::RankingMetrics;
 pub use scored::{Curves, Scored, ScoredReport};
-pub use stream::{Bins, StreamAuc, WindowAuc, WindowMean};
+pub use stream::{WindowAuc, WindowMean};
+pub use stream_auc::StreamAuc;
 
 /// A label above this is positive.
 const POSITIVE: f32 = 0.5;

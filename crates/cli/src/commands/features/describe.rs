@@ -52,6 +52,9 @@ const PAIR_ROWS: usize = 20_000;
 
 pub fn run(options: &Options, global: &Global) -> Result<Verdict, Failure> {
     let bar = Bar::new("describe", 0, "rows", global.quiet);
+    if !(0.0..=1.0).contains(&options.alike) {
+        return Err(format!("--alike must be between 0 and 1, not {}", options.alike).into());
+    }
     let most = usize::try_from(options.rows)?;
     let sample = if options.data.is_dir() {
         if options.above.is_some() {

@@ -38,15 +38,15 @@ pub struct Options {
     /// The task; the first when absent.
     #[arg(long, value_name = "NAME")]
     task: Option<String>,
-    /// Part whose rows are shuffled.
-    #[arg(long, value_enum, default_value = "valid")]
-    split: Part,
-    /// Shufflings per feature.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
-    seeds: u64,
-    /// Rows of the part to use, from its beginning.
-    #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..))]
-    rows: u64,
+    /// Part whose rows are shuffled; valid by default.
+    #[arg(long, value_enum)]
+    split: Option<Part>,
+    /// Shufflings per feature; 3 by default.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    seeds: Option<u64>,
+    /// Rows of the part to use, from its beginning; 200,000 by default. A request is kept whole.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    rows: Option<u64>,
     /// The recipe's seed, if the model was trained with another.
     #[arg(long)]
     seed: Option<u64>,
@@ -64,12 +64,27 @@ enum Part {
     Valid,
 }
 
+const SEEDS: u64 = 3;
+const ROWS: u64 = 200_000;
+/// Rows scored at once, at most.
+const BATCH: u64 = 8192;
+
 pub fn run(options: &Options, global: &Global) -> Result<Verdict, Failure> {
     let mut recipe = recipe::find(&options.recipe, None)?.parse()?;
     recipe.training.seed = options.seed.unwrap_or(recipe.training.seed);
     let prepared = Prepared::open(&options.prepared)?;
     recipe.check_prepared(&prepared)?;
     if options.kind == Kind::Gain {
+        let shuffled = [
+            ("task", options.task.is_some()),
+            ("split", options.split.is_some()),
+            ("seeds", options.seeds.is_some()),
+            ("rows", options.rows.is_some()),
+            ("seed", options.seed.is_some()),
+        ];
+        if let Some((key, _)) = shuffled.iter().find(|(_, given)| *given) {
+            return Err(format!("--{key} is for --kind permutation; gain is what training saved").into());
+        }
         return gain(options, &prepared, global);
     }
     let task = super::task_of(&prepared, options.task.as_deref())?;
@@ -82,32 +97,35 @@ pub fn run(options: &Options, global: &Global) -> Result<Verdict, Failure> {
     };
     let (learner, _) = checkpoint::load(&options.run.join(BEST), &setting)?;
     let split = match options.split {
-        Part::Train => Split::Train,
-        Part::Valid => Split::Valid,
+        Some(Part::Train) => Split::Train,
+        Some(Part::Valid) | None => Split::Valid,
     };
-    let order = SourceOptions { batch_size: 8192, shuffle: None, skip_batches: 0 };
+    let (rows, seeds) = (options.rows.unwrap_or(ROWS), options.seeds.unwrap_or(SEEDS));
+    // Batches of one size, so that no more rows are held than asked for, but for what completes the last batches.
+    let batch_size = usize::try_from(rows.div_ceil(rows.div_ceil(BATCH)))?;
+    let order = SourceOptions { batch_size, shuffle: None, skip_batches: 0 };
     let mut source = prepared.source(split, Use::Rank, order)?;
-    let mut batches = importance::hold(&mut source, options.rows)?;
+    let mut batches = importance::hold(&mut source, rows)?;
     let names: Vec<String> =
         prepared.encoder.schema().features.iter().map(|feature| feature.name.clone()).collect();
-    let seeds: Vec<u64> = (1..=options.seeds).collect();
-    let bar = Bar::new("shuffle", names.len() as u64 * options.seeds, "columns", global.quiet);
+    let bar = Bar::new("shuffle", names.len() as u64 * seeds, "columns", global.quiet);
+    let drawn: Vec<u64> = (1..=seeds).collect();
     let found = importance::permutation(
         &learner,
         &mut batches,
         (prepared.encoder.fields(), &names),
-        (task, &seeds),
+        (task, &drawn),
         &|done| bar.at(done),
     )?;
     bar.done(format!("{} features, {} rows", found.features.len(), found.rows));
-    print(&found, options, split, global);
+    print(&found, (split, seeds), global);
     Ok(Verdict::Done)
 }
 
-fn print(found: &Importances, options: &Options, split: Split, global: &Global) {
+fn print(found: &Importances, (split, seeds): (Split, u64), global: &Global) {
     if global.json {
         output::json(&json!({
-            "kind": "permutation", "split": split.as_str(), "seeds": options.seeds, "importance": found,
+            "kind": "permutation", "split": split.as_str(), "seeds": seeds, "importance": found,
         }));
         return;
     }

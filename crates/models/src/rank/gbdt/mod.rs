@@ -178,6 +178,13 @@ fn fit(
     if train.rows() == 0 {
         return Err(Error::Config("there is not a single row to train on".into()));
     }
+    if own.objective.compares() && train.rows() > 1 && train.ends.len() == train.rows() {
+        return Err(Error::Config(
+            "model `gbdt`: its objective compares the rows of one request, but each request of this data has a single one; \
+             group the rows ([dataset.table] request or queries), or take objective \"binary\" or \"regression\""
+                .into(),
+        ));
+    }
     let before = layout.in_params(params);
     let mut fitted = Fitted { again: own.refit && valid.rows() > 0, ..Fitted::default() };
     for task in 0..shape.tasks {

@@ -55,6 +55,11 @@ fn sigmoid(z: f64) -> f64 {
 }
 
 impl Objective {
+    /// Whether it compares the rows of a request with each other.
+    pub(super) fn compares(self) -> bool {
+        matches!(self, Self::LambdaRank | Self::RankNet)
+    }
+
     /// The best score that is the same for all rows.
     pub(super) fn base(self, y: &Truth<'_>) -> f64 {
         let mean = y.mean(|row| f64::from(y.labels[row]));
