@@ -252,3 +252,86 @@ fn any_number_of_threads_builds_the_same_graph() {
     });
     assert!(files[0] == files[1] && files[0] == files[2]);
 }
+
+/// Vectors without clusters, of lengths that vary by `exp(spread · normal)` around `mean`.
+fn uneven(rows: usize, spread: f32, mean: f32) -> Vec<f32> {
+    let mut noise = Noise(11);
+    let mut vectors = Vec::with_capacity(rows * DIM);
+    for _ in 0..rows {
+        let length = (spread * noise.normal()).exp();
+        vectors.extend((0..DIM).map(|_| mean + length * noise.normal()));
+    }
+    vectors
+}
+
+fn recall_of(graph: &Hnsw, flat: &Flat, queries: &[f32], one_in: u32) -> f64 {
+    let keep = |_: usize, item: u32| item.is_multiple_of(one_in);
+    let found = graph.search_batch(queries, 10, &keep).unwrap();
+    recall(&found, &flat.search_batch(queries, 10, &keep).unwrap())
+}
+
+#[test]
+fn inner_product_finds_its_best_among_vectors_of_very_different_length() {
+    // Where links are chosen as if all lay on one sphere: 0.28 and 0.24.
+    for spread in [0.5, 1.0] {
+        let (vectors, queries) = (uneven(4000, spread, 0.0), uneven(200, 0.0, 0.0));
+        let items: Vec<u32> = (0..4000).collect();
+        let graph = Hnsw::build(Metric::InnerProduct, HnswConfig::default(), DIM, &items, &vectors).unwrap();
+        let flat = Flat::build(DIM, Metric::InnerProduct, &items, &vectors).unwrap();
+        for one_in in [1, 10, 100] {
+            let recall = recall_of(&graph, &flat, &queries, one_in);
+            assert!(recall >= 0.97, "{spread}, one in {one_in}: {recall}");
+        }
+    }
+}
+
+#[test]
+fn inner_product_stays_as_good_while_items_come_one_by_one_and_go() {
+    let (vectors, queries) = (uneven(4000, 0.7, 0.0), uneven(200, 0.0, 0.0));
+    let graph = Hnsw::new(DIM, Metric::InnerProduct, HnswConfig::default()).unwrap();
+    let flat = Flat::new(DIM, Metric::InnerProduct).unwrap();
+    for (item, vector) in vectors.chunks(DIM).enumerate() {
+        let item = item as u32;
+        graph.upsert(item, vector).unwrap();
+        flat.upsert(item, vector).unwrap();
+        // The longest are among those that go.
+        if item >= 2000 {
+            assert!(graph.remove(item - 2000) && flat.remove(item - 2000));
+        }
+    }
+    for one_in in [1, 10] {
+        let recall = recall_of(&graph, &flat, &queries, one_in);
+        assert!(recall >= 0.97, "one in {one_in}: {recall}");
+    }
+}
+
+#[test]
+fn walks_by_copies_find_neighbours_far_from_the_origin_and_do_without_copies_that_tell_nothing_apart() {
+    let items: Vec<u32> = (0..4000).collect();
+    let far = uneven(4000, 0.0, 10.0);
+    // One number is much larger than the others and has two values.
+    let hidden: Vec<f32> = far
+        .iter()
+        .enumerate()
+        .map(|(at, x)| if at.is_multiple_of(DIM) { 2000.0 * (x - 10.0).signum() } else { x - 10.0 })
+        .collect();
+    for (vectors, coarse) in [(far, true), (hidden, false)] {
+        let flat = Flat::build(DIM, Metric::InnerProduct, &items, &vectors).unwrap();
+        let truth = flat.search_batch(&vectors[..200 * DIM], 10, &|_, _| true).unwrap();
+        let share = |coarse| {
+            let config = HnswConfig { coarse, ..HnswConfig::default() };
+            let graph = Hnsw::build(Metric::InnerProduct, config, DIM, &items, &vectors).unwrap();
+            let found = graph.search_batch(&vectors[..200 * DIM], 10, &|_, _| true).unwrap();
+            (recall(&found, &truth), graph.is_coarse())
+        };
+        let ((by_copies, is_coarse), (by_vectors, _)) = (share(true), share(false));
+        assert_eq!(is_coarse, coarse);
+        assert!(by_copies >= by_vectors - 0.01, "{by_copies}, {by_vectors}");
+    }
+    let vectors = uneven(4000, 0.0, 10.0);
+    let graph = Hnsw::build(Metric::Cosine, HnswConfig::default(), DIM, &items, &vectors).unwrap();
+    let flat = Flat::build(DIM, Metric::Cosine, &items, &vectors).unwrap();
+    let recall = recall_of(&graph, &flat, &vectors[..200 * DIM], 1);
+    // With copies of the vectors as they are: 0.92.
+    assert!(graph.is_coarse() && recall >= 0.97, "{recall}");
+}

@@ -18,7 +18,9 @@ pub struct HnswConfig {
     /// How vectors are stored. `f32` by default.
     pub storage: Storage,
     /// Whether walks compare int8 copies of vectors, and only the best found are scored by the vectors as stored:
-    /// faster, for one byte more per number. No effect on `int8` storage. True by default.
+    /// faster, for one byte more per number. Copies are taken around the mean of the vectors; where even so they do
+    /// not tell vectors apart well enough, which is tried when a graph is built and when its nodes move, walks go
+    /// without them. No effect on `int8` storage. True by default.
     pub coarse: bool,
 }
 
