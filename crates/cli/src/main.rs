@@ -8,6 +8,7 @@ mod commands;
 mod content;
 mod discover;
 mod engine;
+mod graphs;
 mod measure;
 mod output;
 mod passed;

@@ -10,7 +10,7 @@
 //! `TRUTH.npy` holds item numbers as float32, `[Q, K]`.
 #![allow(clippy::print_stdout)]
 
-use millstream_index::bench::{Point, point, read_vectors, recall};
+use millstream_index::bench::{Asked, Point, point, read_vectors, recall};
 use millstream_index::{Flat, Hit, Hnsw, HnswConfig, Index, Metric, Storage};
 use std::io::BufRead;
 use std::time::Instant;
@@ -64,9 +64,10 @@ fn answer(data: &Data, index: &mut Option<Hnsw>, line: &str) -> Result<String, F
             Ok(format!("{{\"seconds\": {}}}", started.elapsed().as_secs_f64()))
         }
         (["search", ef, rounds, threads], Some(index)) => {
-            let wanted = (data.k, ef.parse()?, rounds.parse()?);
-            let Point { recall, qps, .. } =
-                point(index, &data.queries, &data.truth, wanted, *threads != "1")?;
+            let Data { queries, truth, k, .. } = data;
+            let (rounds, parallel) = (rounds.parse()?, *threads != "1");
+            let asked = Asked { queries, truth, k: *k, keep: &|_| true, rounds, parallel };
+            let Point { recall, qps, .. } = point(index, ef.parse()?, asked)?;
             Ok(format!("{{\"qps\": {qps}, \"recall\": {recall}}}"))
         }
         (["filtered", ef, modulus], Some(index)) => {

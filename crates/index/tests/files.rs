@@ -151,3 +151,29 @@ fn damaged_files_are_refused_and_never_searched() {
     assert!(Flat::open(&path).unwrap_err().to_string().starts_with("cannot open "));
     assert!(graph(3).save(dir.path().join("no/such/folder")).is_err());
 }
+
+#[test]
+fn a_fingerprint_is_of_all_that_a_graph_is_built_from_and_of_nothing_else() {
+    let (items, vectors) = ((0..50).collect::<Vec<u32>>(), vectors(50));
+    let print = |config: HnswConfig| config.fingerprint(Metric::InnerProduct, 8, &items, &vectors);
+    let plain = HnswConfig::default();
+    let first = print(plain);
+    assert_eq!(first, print(HnswConfig { ef_search: 7, ..plain }));
+    let mut others = vec![
+        print(HnswConfig { m: 8, ..plain }),
+        print(HnswConfig { ef_construction: 8, ..plain }),
+        print(HnswConfig { seed: 8, ..plain }),
+        print(HnswConfig { storage: millstream_index::Storage::Bf16, ..plain }),
+        print(HnswConfig { coarse: false, ..plain }),
+        plain.fingerprint(Metric::Cosine, 8, &items, &vectors),
+        plain.fingerprint(Metric::InnerProduct, 4, &items, &vectors),
+        plain.fingerprint(Metric::InnerProduct, 8, &items[1..], &vectors),
+    ];
+    let mut changed = vectors.clone();
+    changed[399] += 1e-4;
+    others.push(plain.fingerprint(Metric::InnerProduct, 8, &items, &changed));
+    others.push(first);
+    others.sort_unstable();
+    others.dedup();
+    assert_eq!(others.len(), 10);
+}

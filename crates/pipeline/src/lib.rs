@@ -33,6 +33,7 @@ mod error;
 mod explain;
 mod facts;
 pub mod fuse;
+pub mod graph;
 pub mod merge;
 pub mod near_line;
 mod pipeline;
@@ -53,6 +54,7 @@ pub use channel::{CHANNELS, Call, Candidate, Channel, ChannelDef, Resources, Set
 pub use config::PipelineConfig;
 pub use error::Error;
 pub use facts::{CatalogueConfig, Item};
+pub use graph::IndexConfig;
 pub use pipeline::{Pipeline, Recalled};
 pub use request::{Request, SeenNow};
 pub use rule::{Entry, RULES, Rule, RuleCall, RuleDef};

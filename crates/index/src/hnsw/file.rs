@@ -16,7 +16,7 @@ use super::arena::{Arena, Parts, Room};
 use super::coarse::{Coarse, Frame};
 use super::lengths::Lengths;
 use super::level::MAX_LEVEL;
-use super::{Hnsw, HnswConfig, Writer, copies, incoming};
+use super::{Hnsw, HnswConfig, Writer, incoming};
 use crate::block::{Block, Plain};
 use crate::error::Result;
 use crate::file::{self, HEADER_LEN, Payload, SECTION_ALIGN};
@@ -181,7 +181,7 @@ fn mapped(from: &mut Payload<'_>, map: &Arc<MmapMut>, version: u32) -> Result<Hn
         [from.u64()?, from.u64()?, from.u64()?].map(|count| usize::try_from(count).unwrap_or(usize::MAX));
     let [nodes, upper, room] = counts;
     let frame = match version {
-        2 => copies(&config).then(|| Frame::plain(dim)),
+        2 => config.copies().then(|| Frame::plain(dim)),
         _ => frame(from, &config, dim)?,
     };
     let start = (map.len() - from.bytes.len()).next_multiple_of(SECTION_ALIGN);
@@ -208,7 +208,7 @@ fn frame(from: &mut Payload<'_>, config: &HnswConfig, dim: usize) -> Result<Opti
     let whole = [frame.centre.len(), frame.units.len()] == [dim; 2];
     let finite = frame.centre.iter().all(|x| x.is_finite());
     let sound = whole && finite && frame.units.iter().all(|&unit| unit > 0.0 && unit <= 1.0);
-    if sound && copies(config) {
+    if sound && config.copies() {
         Ok(Some(frame))
     } else {
         Err(from.flaw("what its copies are taken from is not sound"))

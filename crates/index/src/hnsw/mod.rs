@@ -27,7 +27,7 @@ use crate::error::{Error, Result};
 use crate::flat::check_lengths;
 use crate::hit::Hit;
 use crate::index::{Index, IndexMut, KeepEach, Metric, prepare_batch};
-use crate::rows::{Storage, check_dim};
+use crate::rows::check_dim;
 use arena::{Arena, Room};
 use beam::{MAX_NODES, Pool};
 use coarse::Frame;
@@ -107,7 +107,7 @@ impl Hnsw {
     pub fn new(dim: usize, metric: Metric, config: HnswConfig) -> Result<Self> {
         check_dim(dim)?;
         config.check()?;
-        let frame = copies(&config).then(|| Frame::plain(dim));
+        let frame = config.copies().then(|| Frame::plain(dim));
         let arena = Arena::zeroed((dim, metric), &config, Room::for_nodes(FIRST_ROOM, config.m), frame)?;
         Ok(Self::from_parts(config, arena, Writer { room: FIRST_ROOM, ..Writer::default() }))
     }
@@ -135,7 +135,7 @@ impl Hnsw {
         check_lengths(dim, items, vectors)?;
         check_nodes(items.len())?;
         let vectors = prepare_all(metric, dim, items, vectors)?;
-        let frame = if copies(&config) { Frame::fit(dim, &vectors) } else { None };
+        let frame = if config.copies() { Frame::fit(dim, &vectors) } else { None };
         let room = Room::for_nodes(items.len().max(FIRST_ROOM), config.m);
         let arena = Arena::zeroed((dim, metric), &config, room, frame)?;
         let index = Self::from_parts(config, arena, Writer { room: room.nodes, ..Writer::default() });
@@ -272,7 +272,7 @@ impl Hnsw {
         room.upper = room.upper.max(from.upper_after(levels));
         let frame = match all {
             true => from.frame().cloned(),
-            false if copies(&self.config) => Frame::fit(from.dim, &from.sample(SAMPLE)),
+            false if self.config.copies() => Frame::fit(from.dim, &from.sample(SAMPLE)),
             false => None,
         };
         let to = Arena::zeroed((from.dim, from.metric), &self.config, room, frame)?;
@@ -299,11 +299,6 @@ impl Hnsw {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = to.clone();
         Ok(to)
     }
-}
-
-/// Whether walks are to compare copies.
-fn copies(config: &HnswConfig) -> bool {
-    config.coarse && config.storage != Storage::Int8
 }
 
 /// Vectors `[items.len(), D]` as they are stored and compared, checked.
@@ -393,7 +388,7 @@ impl IndexMut for Hnsw {
             *writer = Writer { room: FIRST_ROOM, ..Writer::default() };
             let room = Room::for_nodes(FIRST_ROOM, self.config.m);
             // With no memory for an empty one, the places of the old are used up first.
-            let frame = copies(&self.config).then(|| Frame::plain(arena.dim));
+            let frame = self.config.copies().then(|| Frame::plain(arena.dim));
             match Arena::zeroed((arena.dim, arena.metric), &self.config, room, frame) {
                 Ok(empty) => *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(empty),
                 Err(_) => (writer.lengths, writer.incoming) = (Lengths::of(&arena), incoming(&arena)),
