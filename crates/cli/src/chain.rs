@@ -7,12 +7,13 @@
 //! RUN/retriever/      checkpoints of the two towers
 //! RUN/retrievers/*/   checkpoints of further retrievers, for channels of kind `vector`
 //! RUN/recall/*.mill   models of `[[recall.model]]`, see `recalling`
+//! RUN/index/          graphs over vectors, where items are many, see `graphs`
 //! RUN/ranker/         checkpoints of the ranker
 //! RUN/live/           ledger, live records
 //! ```
 
 use millstream_data::{EvalUsers, Interactions, Prepared, Split};
-use millstream_index::{Flat, Hnsw, HnswConfig, IndexMut, Metric};
+use millstream_index::IndexMut;
 use millstream_models::embeds::item_vectors;
 use millstream_models::recall::item_cf::ItemCfConfig;
 use millstream_models::recall::popularity::Popularity;
@@ -34,12 +35,10 @@ use std::sync::{Arc, RwLock};
 use crate::ahead::{self, Shelf};
 use crate::content::Content;
 use crate::counted::{self, Counted, Table};
+use crate::graphs::Graphs;
 use crate::recalling::{self, ITEM_CF, Learned, retriever_of};
 use crate::records::Records;
 use crate::{Failure, measure};
-
-/// Items from which on a graph replaces the exact scan.
-const GRAPH_FROM: usize = 50_000;
 
 /// Places inside a run's directory.
 pub struct RunDir(pub PathBuf);
@@ -130,7 +129,7 @@ impl Chain {
         let scorer = Arc::new(scorer.with_precision(config.rank.precision));
         let popularity = popularity(&prepared, &records, &config, history)?;
         let uses = |kind: &str| config.channels.iter().any(|c| c.kind() == kind);
-        let content = Content::of(&config, &records.items)?;
+        let content = Content::of(&config, &records.items, &Graphs::of(dir, &config))?;
         let ahead = uses(ahead::KIND).then(|| Arc::new(Shelf::default()));
         let mut parts = Resources {
             scorer: Some(scorer),
@@ -223,6 +222,7 @@ fn retrievers(dir: &RunDir, config: &PipelineConfig, prepared: &Prepared) -> Res
             names.push(name);
         }
     }
+    let graphs = Graphs::of(dir, config);
     let open = |name: &str| -> Result<Retriever, Failure> {
         let folder = dir.retriever_named(name);
         if name != TWO_TOWER && !folder.is_dir() {
@@ -233,7 +233,9 @@ fn retrievers(dir: &RunDir, config: &PipelineConfig, prepared: &Prepared) -> Res
             return Err(format!("{}: {what}{meant}", folder.display()).into());
         }
         let embedder = Arc::new(Embedder::open(&folder.join(BEST), &prepared.encoder)?);
-        let vectors = Arc::new(index(prepared, &embedder)?);
+        let (items, vectors) = vectors_of(prepared, &embedder)?;
+        let index = graphs.index(&format!("retrievers/{name}"), embedder.dim(), &items, &vectors)?;
+        let vectors = Arc::new(index);
         Ok(Retriever { name: name.to_owned(), embedder, vectors })
     };
     names.into_iter().map(open).collect()
@@ -266,19 +268,11 @@ fn count(
     Ok(counted)
 }
 
-fn index(prepared: &Prepared, embedder: &Embedder) -> Result<Vectors, Failure> {
+/// Every item and its vector.
+fn vectors_of(prepared: &Prepared, embedder: &Embedder) -> Result<(Vec<ItemRow>, Vec<f32>), Failure> {
     let items: Vec<ItemRow> = (0..prepared.items.len() as u32).collect();
     let vectors = item_vectors(embedder, &prepared.assembler, &items)?;
-    index_of(embedder.dim(), &items, &vectors)
-}
-
-/// A live index over these vectors by inner product: exact, or a graph where there are many.
-pub fn index_of(dim: usize, items: &[ItemRow], vectors: &[f32]) -> Result<Vectors, Failure> {
-    Ok(if items.len() < GRAPH_FROM {
-        Box::new(Flat::build(dim, Metric::InnerProduct, items, vectors)?)
-    } else {
-        Box::new(Hnsw::build(Metric::InnerProduct, HnswConfig::default(), dim, items, vectors)?)
-    })
+    Ok((items, vectors))
 }
 
 /// Decayed counts of the positives of these parts, over all and by segment.

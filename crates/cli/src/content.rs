@@ -12,7 +12,8 @@ use millstream_train::eval;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::chain::{Vectors, index_of};
+use crate::chain::Vectors;
+use crate::graphs::Graphs;
 use crate::{Failure, measure};
 
 /// The texts of an item, one after the other.
@@ -77,18 +78,22 @@ pub struct Content {
 impl Content {
     /// What the configuration asks for: nothing without a table `[content]`, a channel of kind `content`, or lists of
     /// that name.
-    pub fn of(config: &PipelineConfig, records: &[Record]) -> Result<Option<Self>, Failure> {
+    pub fn of(config: &PipelineConfig, records: &[Record], graphs: &Graphs) -> Result<Option<Self>, Failure> {
         let asked = |c: &millstream_pipeline::config::ChannelConfig| {
             let table = c.options.get("table").and_then(toml::Value::as_str);
             c.kind() == CONTENT || c.kind() == "i2i" && table == Some(CONTENT)
         };
         match (&config.content, config.channels.iter().any(asked)) {
             (None, false) => Ok(None),
-            (own, _) => Self::open(own.clone().unwrap_or_default(), config, records).map(Some),
+            (own, _) => Self::open(own.clone().unwrap_or_default(), config, (records, graphs)).map(Some),
         }
     }
 
-    fn open(text: TextConfig, config: &PipelineConfig, records: &[Record]) -> Result<Self, Failure> {
+    fn open(
+        text: TextConfig,
+        config: &PipelineConfig,
+        (records, graphs): (&[Record], &Graphs),
+    ) -> Result<Self, Failure> {
         let fields =
             if text.texts.is_empty() { config.catalogue.keywords.clone() } else { text.texts.clone() };
         if fields.is_empty() {
@@ -105,7 +110,7 @@ impl Content {
             items.push(item);
             kept.extend_from_slice(vector);
         }
-        let vectors = Arc::new(index_of(dim, &items, &kept)?);
+        let vectors = Arc::new(graphs.index("content", dim, &items, &kept)?);
         Ok(Self { fields, encoder, vectors })
     }
 
@@ -151,6 +156,12 @@ mod tests {
         PipelineConfig::parse(text, "run.toml").unwrap()
     }
 
+    fn content(config: &PipelineConfig) -> Result<Option<Content>, Failure> {
+        // Too few items for a graph: nothing is written there.
+        let graphs = Graphs::of(&crate::chain::RunDir("run".into()), config);
+        Content::of(config, &records(), &graphs)
+    }
+
     fn near(content: &Content, item: u32) -> Vec<u32> {
         let mut query = vec![0.0; content.encoder.dim()];
         assert!(content.vectors.copy_vector(item, &mut query));
@@ -161,7 +172,7 @@ mod tests {
     #[test]
     fn an_item_that_just_came_is_found_by_its_text_and_one_that_went_is_not() {
         let config = config("[content]\ntexts = [\"words\"]\n[content.tfidf]\ndim = 4\nmin_length = 1");
-        let content = Content::of(&config, &records()).unwrap().unwrap();
+        let content = content(&config).unwrap().unwrap();
         assert_eq!(near(&content, 0)[0], 1);
         content.upsert(9, &record(9, "Rose perfume, SPRAY")).unwrap();
         assert_eq!(near(&content, 0), [9, 1]);
@@ -175,7 +186,7 @@ mod tests {
 
     #[test]
     fn it_is_made_where_it_is_asked_for_and_says_what_is_missing() {
-        let of = |text: &str| Content::of(&config(text), &records());
+        let of = |text: &str| content(&config(text));
         let fault = |text: &str| of(text).err().unwrap().to_string();
         assert!(of("").unwrap().is_none() && of("[[channel]]\nname = \"hot\"").unwrap().is_none());
         let keywords = "[catalogue]\nkeywords = [\"words\"]\n";

@@ -9,6 +9,7 @@ mod content;
 mod counted;
 mod discover;
 mod engine;
+mod graphs;
 mod measure;
 mod output;
 mod passed;

@@ -19,8 +19,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::chain::{RunDir, Vectors, index_of};
+use crate::chain::{RunDir, Vectors};
 use crate::counted::{Counted, Table};
+use crate::graphs::Graphs;
 use crate::progress::Bar;
 use crate::{Failure, Global, measure};
 
@@ -198,7 +199,7 @@ pub fn open(
             OfflineModel::Lists(_) => continue,
         };
         let factors = Arc::new(factors);
-        let vectors = Arc::new(index(&factors)?);
+        let vectors = Arc::new(index(&Graphs::of(dir, config), &model.name, &factors)?);
         let queries = Arc::new(Folded::new(factors.clone()));
         parts.retrievers.insert(model.name.clone(), Retrieval { queries, search: vectors.clone() });
         learned.push(Learned { model: factors, vectors });
@@ -268,7 +269,7 @@ fn check(config: &PipelineConfig, parts: &Resources) -> Result<(), Failure> {
 }
 
 /// An index over the items that were met.
-fn index(model: &FactorModel) -> Result<Vectors, Failure> {
+fn index(graphs: &Graphs, name: &str, model: &FactorModel) -> Result<Vectors, Failure> {
     let dim = model.dim();
     let (mut items, mut vectors): (Vec<ItemRow>, Vec<f32>) = Default::default();
     for (item, vector) in (0u32..).zip(model.items().chunks_exact(dim)) {
@@ -277,7 +278,7 @@ fn index(model: &FactorModel) -> Result<Vectors, Failure> {
             vectors.extend_from_slice(vector);
         }
     }
-    index_of(dim, &items, &vectors)
+    graphs.index(&format!("recall/{name}"), dim, &items, &vectors)
 }
 
 impl Learned {

@@ -79,20 +79,20 @@ fn damage(path: &Path, open: &dyn Fn() -> Result<(), millstream_index::Error>) {
     }
 }
 
-/// Files of format 1, written by the program before format 2 came:
+/// Files of formats 1 and 2, written by the program before the next format came:
 ///
 /// ```text
 /// let items: Vec<u32> = (0..24).map(|i| i * 3 + 1).collect();
 /// let vectors: Vec<f32> = (0..96).map(|at| (at as f32 * 0.37).sin() * (1.0 + at as f32 * 0.01)).collect();
-/// let config = HnswConfig { m: 4, ef_construction: 16, ef_search: 12, seed: 5 };
-/// let mut index = Hnsw::build(Metric::InnerProduct, config, 4, &items, &vectors).unwrap();
+/// let config = HnswConfig { m: 4, ef_construction: 16, ef_search: 12, seed: 5, ..HnswConfig::default() };
+/// let index = Hnsw::build(Metric::InnerProduct, config, 4, &items, &vectors).unwrap();
 /// for item in [4, 22, 40] { assert!(index.remove(item)); }
 /// index.upsert(100, &[0.5, -0.25, 0.125, 1.0]).unwrap();
-/// index.save("hnsw_v1.mill").unwrap();
+/// index.save("hnsw_v2.mill").unwrap();
 /// Flat::build(4, Metric::Cosine, &items, &vectors).unwrap().save("flat_v1.mill").unwrap();
 /// ```
 #[test]
-fn files_of_the_first_format_still_open() {
+fn files_of_past_formats_still_open() {
     let vectors: Vec<f32> = (0..96).map(|at| (at as f32 * 0.37).sin() * (1.0 + at as f32 * 0.01)).collect();
     let items: Vec<u32> = (0..24).map(|i| i * 3 + 1).collect();
     let folder = Path::new("tests/data");
@@ -103,8 +103,8 @@ fn files_of_the_first_format_still_open() {
     twin.upsert(100, &[0.5, -0.25, 0.125, 1.0]).unwrap();
     type Open = fn(&Path) -> Result<Hnsw, millstream_index::Error>;
     let open: [Open; 2] = [|p| Hnsw::open(p), |p| Hnsw::open_mapped(p)];
-    for open in open {
-        let graph = open(&folder.join("hnsw_v1.mill")).unwrap();
+    for (open, name) in open.into_iter().flat_map(|open| [(open, "hnsw_v1.mill"), (open, "hnsw_v2.mill")]) {
+        let graph = open(&folder.join(name)).unwrap();
         assert_eq!((graph.len(), graph.config().m, graph.config().seed), (22, 4, 5));
         for item in items.iter().chain([&100]) {
             assert_eq!(graph.vector(*item), twin.vector(*item));
@@ -150,4 +150,30 @@ fn damaged_files_are_refused_and_never_searched() {
     fs::remove_file(&path).unwrap();
     assert!(Flat::open(&path).unwrap_err().to_string().starts_with("cannot open "));
     assert!(graph(3).save(dir.path().join("no/such/folder")).is_err());
+}
+
+#[test]
+fn a_fingerprint_is_of_all_that_a_graph_is_built_from_and_of_nothing_else() {
+    let (items, vectors) = ((0..50).collect::<Vec<u32>>(), vectors(50));
+    let print = |config: HnswConfig| config.fingerprint(Metric::InnerProduct, 8, &items, &vectors);
+    let plain = HnswConfig::default();
+    let first = print(plain);
+    assert_eq!(first, print(HnswConfig { ef_search: 7, ..plain }));
+    let mut others = vec![
+        print(HnswConfig { m: 8, ..plain }),
+        print(HnswConfig { ef_construction: 8, ..plain }),
+        print(HnswConfig { seed: 8, ..plain }),
+        print(HnswConfig { storage: millstream_index::Storage::Bf16, ..plain }),
+        print(HnswConfig { coarse: false, ..plain }),
+        plain.fingerprint(Metric::Cosine, 8, &items, &vectors),
+        plain.fingerprint(Metric::InnerProduct, 4, &items, &vectors),
+        plain.fingerprint(Metric::InnerProduct, 8, &items[1..], &vectors),
+    ];
+    let mut changed = vectors.clone();
+    changed[399] += 1e-4;
+    others.push(plain.fingerprint(Metric::InnerProduct, 8, &items, &changed));
+    others.push(first);
+    others.sort_unstable();
+    others.dedup();
+    assert_eq!(others.len(), 10);
 }

@@ -170,35 +170,38 @@ fn equal_vectors_all_stay_within_reach() {
     }
 }
 
-/// A model that prefers what an inner product alone would not find first.
-struct Model<'a>(DotScorer<'a>, usize);
+/// A model that prefers what an inner product alone, here times a factor, would not find first.
+struct Model<'a>(DotScorer<'a>, f32, usize);
 
 impl Scorer for Model<'_> {
     fn score(&mut self, candidates: Candidates<'_>, scores: &mut [f32]) {
         self.0.score(candidates, scores);
-        self.1 += candidates.len();
+        self.2 += candidates.len();
         for (at, score) in scores.iter_mut().enumerate() {
             let length: f32 = candidates.vector(at).iter().map(|x| x * x).sum();
             let bonus = if candidates.item(at).is_multiple_of(3) { 0.1 } else { 0.0 };
-            *score = score.tanh() - 0.01 * length + bonus;
+            *score = (self.1 * *score).tanh() - 0.01 * length + bonus;
         }
     }
 }
 
 #[test]
 fn any_scorer_can_walk_the_graph_and_scoring_every_node_is_exact() {
-    let (graph, _, queries) = both(Metric::InnerProduct);
-    for query in queries.chunks(DIM).take(20) {
-        let mut model = Model(DotScorer { query }, 0);
-        let walk = Walk { k: 10, ef: 5000, budget: usize::MAX };
-        let all = graph.search_with(&mut model, walk, &|_| true);
-        assert_eq!(all.scored, model.1);
-        assert!(all.complete && all.scored >= 4990);
-        let near = graph.search_with(&mut model, Walk { ef: 100, ..walk }, &|_| true);
-        assert!(near.scored < all.scored);
-        assert!(recall(&[near.hits], &[all.hits]) >= 0.5);
-        let short = graph.search_with(&mut model, Walk { budget: 50, ..walk }, &|_| true);
-        assert!(!short.complete && short.scored < 300 && short.hits.len() == 10);
+    // With vectors of any length, a model that heeds the inner product: links lead to what is best by that.
+    for (metric, factor) in [(Metric::Cosine, 1.0), (Metric::InnerProduct, 0.02)] {
+        let (graph, _, queries) = both(metric);
+        for query in queries.chunks(DIM).take(20) {
+            let mut model = Model(DotScorer { query }, factor, 0);
+            let walk = Walk { k: 10, ef: 5000, budget: usize::MAX };
+            let all = graph.search_with(&mut model, walk, &|_| true);
+            assert_eq!(all.scored, model.2);
+            assert!(all.complete && all.scored >= 4990);
+            let near = graph.search_with(&mut model, Walk { ef: 100, ..walk }, &|_| true);
+            assert!(near.scored < all.scored);
+            assert!(recall(&[near.hits], &[all.hits]) >= 0.8);
+            let short = graph.search_with(&mut model, Walk { budget: 50, ..walk }, &|_| true);
+            assert!(!short.complete && short.scored < 300 && short.hits.len() == 10);
+        }
     }
 }
 
@@ -251,4 +254,87 @@ fn any_number_of_threads_builds_the_same_graph() {
         std::fs::read(path).unwrap()
     });
     assert!(files[0] == files[1] && files[0] == files[2]);
+}
+
+/// Vectors without clusters, of lengths that vary by `exp(spread · normal)` around `mean`.
+fn uneven(rows: usize, spread: f32, mean: f32) -> Vec<f32> {
+    let mut noise = Noise(11);
+    let mut vectors = Vec::with_capacity(rows * DIM);
+    for _ in 0..rows {
+        let length = (spread * noise.normal()).exp();
+        vectors.extend((0..DIM).map(|_| mean + length * noise.normal()));
+    }
+    vectors
+}
+
+fn recall_of(graph: &Hnsw, flat: &Flat, queries: &[f32], one_in: u32) -> f64 {
+    let keep = |_: usize, item: u32| item.is_multiple_of(one_in);
+    let found = graph.search_batch(queries, 10, &keep).unwrap();
+    recall(&found, &flat.search_batch(queries, 10, &keep).unwrap())
+}
+
+#[test]
+fn inner_product_finds_its_best_among_vectors_of_very_different_length() {
+    // Where links are chosen as if all lay on one sphere: 0.28 and 0.24.
+    for spread in [0.5, 1.0] {
+        let (vectors, queries) = (uneven(4000, spread, 0.0), uneven(200, 0.0, 0.0));
+        let items: Vec<u32> = (0..4000).collect();
+        let graph = Hnsw::build(Metric::InnerProduct, HnswConfig::default(), DIM, &items, &vectors).unwrap();
+        let flat = Flat::build(DIM, Metric::InnerProduct, &items, &vectors).unwrap();
+        for one_in in [1, 10, 100] {
+            let recall = recall_of(&graph, &flat, &queries, one_in);
+            assert!(recall >= 0.97, "{spread}, one in {one_in}: {recall}");
+        }
+    }
+}
+
+#[test]
+fn inner_product_stays_as_good_while_items_come_one_by_one_and_go() {
+    let (vectors, queries) = (uneven(4000, 0.7, 0.0), uneven(200, 0.0, 0.0));
+    let graph = Hnsw::new(DIM, Metric::InnerProduct, HnswConfig::default()).unwrap();
+    let flat = Flat::new(DIM, Metric::InnerProduct).unwrap();
+    for (item, vector) in vectors.chunks(DIM).enumerate() {
+        let item = item as u32;
+        graph.upsert(item, vector).unwrap();
+        flat.upsert(item, vector).unwrap();
+        // The longest are among those that go.
+        if item >= 2000 {
+            assert!(graph.remove(item - 2000) && flat.remove(item - 2000));
+        }
+    }
+    for one_in in [1, 10] {
+        let recall = recall_of(&graph, &flat, &queries, one_in);
+        assert!(recall >= 0.97, "one in {one_in}: {recall}");
+    }
+}
+
+#[test]
+fn walks_by_copies_find_neighbours_far_from_the_origin_and_do_without_copies_that_tell_nothing_apart() {
+    let items: Vec<u32> = (0..4000).collect();
+    let far = uneven(4000, 0.0, 10.0);
+    // One number is much larger than the others and has two values.
+    let hidden: Vec<f32> = far
+        .iter()
+        .enumerate()
+        .map(|(at, x)| if at.is_multiple_of(DIM) { 2000.0 * (x - 10.0).signum() } else { x - 10.0 })
+        .collect();
+    for (vectors, coarse) in [(far, true), (hidden, false)] {
+        let flat = Flat::build(DIM, Metric::InnerProduct, &items, &vectors).unwrap();
+        let truth = flat.search_batch(&vectors[..200 * DIM], 10, &|_, _| true).unwrap();
+        let share = |coarse| {
+            let config = HnswConfig { coarse, ..HnswConfig::default() };
+            let graph = Hnsw::build(Metric::InnerProduct, config, DIM, &items, &vectors).unwrap();
+            let found = graph.search_batch(&vectors[..200 * DIM], 10, &|_, _| true).unwrap();
+            (recall(&found, &truth), graph.is_coarse())
+        };
+        let ((by_copies, is_coarse), (by_vectors, _)) = (share(true), share(false));
+        assert_eq!(is_coarse, coarse);
+        assert!(by_copies >= by_vectors - 0.01, "{by_copies}, {by_vectors}");
+    }
+    let vectors = uneven(4000, 0.0, 10.0);
+    let graph = Hnsw::build(Metric::Cosine, HnswConfig::default(), DIM, &items, &vectors).unwrap();
+    let flat = Flat::build(DIM, Metric::Cosine, &items, &vectors).unwrap();
+    let recall = recall_of(&graph, &flat, &vectors[..200 * DIM], 1);
+    // With copies of the vectors as they are: 0.92.
+    assert!(graph.is_coarse() && recall >= 0.97, "{recall}");
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::facts::CatalogueConfig;
 use crate::fuse::FuseConfig;
+use crate::graph::IndexConfig;
 use crate::live::RefreshConfig;
 use crate::near_line::NearLineConfig;
 
@@ -24,6 +25,8 @@ pub struct PipelineConfig {
     pub channels: Vec<ChannelConfig>,
     /// The worker that ranks ahead of time, where a channel of kind `near_line` is named.
     pub near_line: NearLineConfig,
+    /// How vectors are searched.
+    pub index: IndexConfig,
     /// Ranking.
     pub rank: RankConfig,
     /// Several tasks to one score.
@@ -203,6 +206,7 @@ impl Default for PipelineConfig {
             recall: RecallConfig::default(),
             channels: Vec::new(),
             near_line: NearLineConfig::default(),
+            index: IndexConfig::default(),
             rank: RankConfig::default(),
             fuse: FuseConfig::default(),
             rules: vec![RuleConfig { name: "mmr".into(), ..RuleConfig::default() }],
@@ -256,6 +260,7 @@ impl PipelineConfig {
     pub fn check(&self) -> Result<(), Error> {
         self.near_line.check()?;
         self.recall.refresh.check()?;
+        self.index.check()?;
         self.content.iter().try_for_each(TextConfig::check)?;
         let fail = |message: String| Err(Error::Config(message));
         if self.passed_over.max_mb == 0 {

@@ -33,6 +33,7 @@ mod error;
 mod explain;
 mod facts;
 pub mod fuse;
+pub mod graph;
 pub mod live;
 pub mod merge;
 pub mod near_line;
@@ -54,6 +55,7 @@ pub use channel::{CHANNELS, Call, Candidate, Channel, ChannelDef, Resources, Set
 pub use config::PipelineConfig;
 pub use error::Error;
 pub use facts::{CatalogueConfig, Item};
+pub use graph::IndexConfig;
 pub use live::{Live, UserRows};
 pub use pipeline::{Pipeline, Recalled};
 pub use request::{Request, SeenNow};

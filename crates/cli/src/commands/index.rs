@@ -1,11 +1,11 @@
 //! `millstream index bench`.
 
 use clap::{Args, Subcommand, ValueEnum};
-use millstream_index::bench::{Point, Shape, point, read_vectors, speed_at, synthetic};
-use millstream_index::{Flat, Hit, Hnsw, HnswConfig, Index, Metric, Storage};
+use millstream_index::bench::{Asked, Point, Shape, in_share, point, read_vectors, speed_at, synthetic};
+use millstream_index::{Flat, Hnsw, HnswConfig, Index, Metric, Storage};
 use millstream_schema::ItemRow;
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::progress::Bar;
@@ -24,11 +24,12 @@ Examples:
   millstream index bench --synthetic clustered --items 200000 --dim 64
   millstream index bench --vectors items.npy --queries-from users.npy --metric inner-product
   millstream index bench --vectors sift_base.fvecs --queries 1000 --storage int8
+  millstream index bench --synthetic clustered --pass 0.01
   millstream index bench --synthetic uniform --ef 32,64,128,256 --search-threads 2 --json
 
 A file is .npy (float32, [rows, dim]) or .fvecs. Without --queries-from, the last --queries rows of the file are
-taken out and asked for. Recall is measured against exact search. `--threads` sets the threads of building;
-searches run on one thread unless --search-threads says otherwise.
+taken out and asked for. Recall is measured against exact search, with --pass among the items that pass. `--threads`
+sets the threads of building; searches run on one thread unless --search-threads says otherwise.
 
 Exit status: 0; 2 when the options or a file cannot be used.";
 
@@ -68,14 +69,12 @@ pub struct Options {
     /// Nodes remembered while linking.
     #[arg(long, default_value_t = 200, value_name = "EF")]
     ef_construction: usize,
-    /// Nodes remembered while searching, one measurement each.
-    #[arg(
-        long,
-        value_delimiter = ',',
-        default_value = "10,16,24,32,48,64,96,128,192,256",
-        value_name = "EF,.."
-    )]
+    /// Nodes remembered while searching, at least k, one measurement each; by default 10 to 256, more for a larger k.
+    #[arg(long, value_delimiter = ',', value_name = "EF,..")]
     ef: Vec<usize>,
+    /// Share of the items that pass a filter, above 0 and at most 1: searches are for the best of these.
+    #[arg(long, value_name = "SHARE")]
+    pass: Option<f64>,
     /// How vectors are stored.
     #[arg(long, value_enum, default_value = "f32")]
     storage: Stored,
@@ -131,12 +130,18 @@ struct Report {
     queries: usize,
     k: usize,
     storage: Storage,
+    /// Whether walks compared int8 copies.
     coarse: bool,
+    /// Items that pass the filter; all where there is none.
+    passing: usize,
     build_seconds: f64,
     search_threads: usize,
     points: Vec<Measured>,
-    /// Queries per second where recall is 0.95, between the points around it.
+    /// Queries per second where recall is 0.95, between the points around it; where even the smallest `ef` has more,
+    /// that one's.
     qps_at_95: Option<f64>,
+    /// That smallest `ef`: recall 0.95 takes at most so much. Null where `qps_at_95` lies between points.
+    at_most: Option<usize>,
 }
 
 #[derive(Serialize)]
@@ -155,10 +160,16 @@ pub fn run(command: Command, global: &Global) -> Result<Verdict, Failure> {
         output::json(&report);
         return Ok(Verdict::Done);
     }
-    let Report { items, dim, queries, k, build_seconds, .. } = report;
+    let Report { items, dim, queries, k, build_seconds, passing, .. } = report;
     output::line(format!(
         "{items} items of dim {dim}, built in {build_seconds:.1} s; {queries} queries, k {k}"
     ));
+    if passing < items {
+        output::line(format!("{passing} items pass the filter"));
+    }
+    if config(&options).copies() && !report.coarse {
+        output::line("walks compare the vectors themselves: int8 copies do not tell these apart well enough");
+    }
     let row = |p: &Measured| {
         let recall = output::figure(Some(p.recall));
         vec![p.ef.to_string(), recall, format!("{:.0}", p.qps), format!("{:.1}", 1e6 / p.qps)]
@@ -166,8 +177,12 @@ pub fn run(command: Command, global: &Global) -> Result<Verdict, Failure> {
     let rows: Vec<Vec<String>> = report.points.iter().map(row).collect();
     let recall = format!("recall@{k}");
     output::line(output::table(&["ef", &recall, "queries/s", "µs each"], &rows));
-    if let Some(qps) = report.qps_at_95 {
-        output::line(format!("at recall 0.95: {qps:.0} queries/s"));
+    match (report.qps_at_95, report.at_most) {
+        (Some(qps), None) => output::line(format!("at recall 0.95: {qps:.0} queries/s")),
+        (Some(qps), Some(ef)) => output::line(format!(
+            "at recall 0.95: at least {qps:.0} queries/s, with an ef of at most {ef}, the smallest measured"
+        )),
+        _ => {}
     }
     Ok(Verdict::Done)
 }
@@ -181,40 +196,68 @@ fn check(options: &Options) -> Result<(), Failure> {
         ("--search-threads", options.search_threads),
         ("--rounds", options.rounds),
     ];
-    match counts.into_iter().find(|&(_, count)| count == 0) {
-        Some((name, _)) => Err(format!("{name} is 0, expected at least 1").into()),
-        None => Ok(()),
+    if let Some((name, _)) = counts.into_iter().find(|&(_, count)| count == 0) {
+        return Err(format!("{name} is 0, expected at least 1").into());
+    }
+    if let Some(ef) = options.ef.iter().find(|&&ef| ef < options.k) {
+        let k = options.k;
+        return Err(format!("--ef {ef} is below --k {k}: a search remembers at least what is wanted").into());
+    }
+    match options.pass {
+        Some(share) if !(share > 0.0 && share <= 1.0) => {
+            Err(format!("--pass is {share}, expected a share above 0 and at most 1").into())
+        }
+        _ => Ok(()),
     }
 }
 
 fn bench(options: &Options, global: &Global) -> Result<Report, Failure> {
-    let sample = sample(options)?;
-    let dim = sample.dim;
-    let items: Vec<ItemRow> = (0..(sample.base.len() / dim) as u32).collect();
+    let Sample { dim, base, queries } = sample(options)?;
+    let items: Vec<ItemRow> = (0..(base.len() / dim) as u32).collect();
     let metric = match options.metric {
         Alike::InnerProduct => Metric::InnerProduct,
         Alike::Cosine => Metric::Cosine,
     };
+    let share = options.pass.unwrap_or(1.0);
+    let keep = |item: ItemRow| in_share(item, share);
+    let passing = items.iter().filter(|&&item| keep(item)).count();
+    if passing == 0 {
+        return Err(format!("--pass {share} lets none of {} items through", items.len()).into());
+    }
     let bar = Bar::new("exact answers", 0, "queries", global.quiet);
-    let truth = Flat::build(dim, metric, &items, &sample.base)?.search_batch(
-        &sample.queries,
-        options.k,
-        &|_, _| true,
-    )?;
+    let flat = Flat::build(dim, metric, &items, &base)?;
+    let truth = flat.search_batch(&queries, options.k, &|_, item| keep(item))?;
+    drop(flat);
     bar.done(format!("{} queries", truth.len()));
     let bar = Bar::new("graph", 0, "items", global.quiet);
     let started = Instant::now();
-    let mut index = Hnsw::build(metric, config(options), dim, &items, &sample.base)?;
+    let mut index = Hnsw::build(metric, config(options), dim, &items, &base)?;
     let build_seconds = started.elapsed().as_secs_f64();
     bar.done(format!("{} items in {build_seconds:.1} s", items.len()));
-    let points = points(options, &mut index, &sample.queries, &truth)?;
-    let qps_at_95 = speed_at(&points, 0.95);
+    let &Options { k, rounds, search_threads, .. } = options;
+    let parallel = search_threads > 1;
+    let asked = Asked { queries: &queries, truth: &truth, k, keep: &keep, rounds, parallel };
+    let points = points(options, &mut index, asked)?;
+    let smallest = points.first().filter(|point| point.recall >= 0.95);
+    let qps_at_95 = smallest.map(|point| point.qps).or_else(|| speed_at(&points, 0.95));
+    let at_most = smallest.map(|point| point.ef);
     let points = points.iter().map(|&Point { ef, recall, qps }| Measured { ef, recall, qps }).collect();
-    let HnswConfig { storage, coarse, .. } = index.config();
-    let (items, queries, search_threads) = (items.len(), truth.len(), options.search_threads);
-    let coarse = coarse && storage != Storage::Int8;
-    let k = options.k;
-    Ok(Report { items, dim, queries, k, storage, coarse, build_seconds, search_threads, points, qps_at_95 })
+    let (storage, coarse) = (index.config().storage, index.is_coarse());
+    let (items, queries) = (items.len(), truth.len());
+    Ok(Report {
+        items,
+        dim,
+        queries,
+        k,
+        storage,
+        coarse,
+        passing,
+        build_seconds,
+        search_threads,
+        points,
+        qps_at_95,
+        at_most,
+    })
 }
 
 fn config(options: &Options) -> HnswConfig {
@@ -227,22 +270,20 @@ fn config(options: &Options) -> HnswConfig {
     HnswConfig { m, ef_construction, seed, storage, coarse: !no_coarse, ..HnswConfig::default() }
 }
 
+/// Efforts measured for ten items wanted.
+const EFS: [usize; 10] = [10, 16, 24, 32, 48, 64, 96, 128, 192, 256];
+
 /// One measurement per effort, the smallest first.
-fn points(
-    options: &Options,
-    index: &mut Hnsw,
-    queries: &[f32],
-    truth: &[Vec<Hit>],
-) -> Result<Vec<Point>, Failure> {
-    let mut efs = options.ef.clone();
+fn points(options: &Options, index: &mut Hnsw, asked: Asked<'_>) -> Result<Vec<Point>, Failure> {
+    let mut efs = match options.ef.is_empty() {
+        // In the same relation to what is wanted.
+        true => EFS.map(|ef| ef.saturating_mul(options.k.max(10)) / 10).to_vec(),
+        false => options.ef.clone(),
+    };
     efs.sort_unstable();
     efs.dedup();
-    let threads = options.search_threads;
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
-    let mut measure = |ef: usize| {
-        pool.install(|| point(index, queries, truth, (options.k, ef, options.rounds), threads > 1))
-    };
-    Ok(efs.into_iter().map(&mut measure).collect::<Result<_, _>>()?)
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(options.search_threads).build()?;
+    Ok(efs.into_iter().map(|ef| pool.install(|| point(index, ef, asked))).collect::<Result<_, _>>()?)
 }
 
 fn sample(options: &Options) -> Result<Sample, Failure> {
@@ -258,9 +299,13 @@ fn sample(options: &Options) -> Result<Sample, Failure> {
         let base = synthetic(shape, rows, dim, options.seed);
         return Ok(cut(dim, base, options.queries));
     };
-    let (dim, base) = read_vectors(path)?;
+    let read = |path: &Path| match read_vectors(path) {
+        Ok((_, vectors)) if vectors.is_empty() => Err(format!("{} holds no vectors", path.display()).into()),
+        read => read.map_err(Failure::from),
+    };
+    let (dim, base) = read(path)?;
     if let Some(from) = &options.queries_from {
-        let (own, mut queries) = read_vectors(from)?;
+        let (own, mut queries) = read(from)?;
         if own != dim {
             let (from, path) = (from.display(), path.display());
             return Err(format!("{from} holds vectors of {own} numbers, {path} of {dim}").into());
@@ -316,6 +361,19 @@ mod tests {
     }
 
     #[test]
+    fn a_filter_is_measured_among_what_passes_and_the_smallest_effort_bounds_the_speed() {
+        let options =
+            parse("--synthetic clustered --items 3000 --dim 16 --queries 50 --pass 0.1 --rounds 1").unwrap();
+        let global = Global { json: false, quiet: true, threads: None };
+        let report = bench(&options, &global).unwrap();
+        assert!((200..400).contains(&report.passing), "{}", report.passing);
+        assert!(report.points.iter().all(|p| p.recall > 0.9), "those who do not pass are no answers");
+        let (first, k) = (&report.points[0], parse("--synthetic uniform --k 20 --pass 1").unwrap());
+        assert_eq!((report.at_most, report.qps_at_95), (Some(first.ef), Some(first.qps)));
+        check(&k).unwrap();
+    }
+
+    #[test]
     fn bad_options_are_refused_with_one_sentence() {
         for line in ["", "--vectors a.npy --synthetic uniform", "--synthetic ring", "--queries-from q.npy"] {
             assert!(parse(line).is_err(), "{line}");
@@ -326,6 +384,17 @@ mod tests {
                 .to_string()
                 .starts_with("--k is 0")
         );
+        for (line, parts) in [
+            ("--ef 64,9", ["--ef 9", "--k 10"]),
+            ("--ef 0", ["--ef 0", "--k 10"]),
+            ("--pass 0", ["--pass is 0", "at most 1"]),
+            ("--pass 1.5", ["--pass is 1.5", "at most 1"]),
+            ("--pass NaN", ["--pass is NaN", "at most 1"]),
+        ] {
+            let options = parse(&format!("--synthetic uniform {line}")).unwrap();
+            let said = check(&options).unwrap_err().to_string();
+            assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+        }
         let said = sample(&parse("--vectors nowhere.npy").unwrap()).err().unwrap().to_string();
         assert!(said.starts_with("cannot open nowhere.npy"), "{said}");
         assert!(sample(&parse("--synthetic uniform --dim 0").unwrap()).is_err());

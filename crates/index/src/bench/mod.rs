@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::hit::Hit;
 use crate::hnsw::Hnsw;
 use crate::index::Index;
+use millstream_schema::ItemRow;
 use rayon::prelude::*;
 use std::time::Instant;
 
@@ -24,33 +25,52 @@ pub struct Point {
     pub qps: f64,
 }
 
-/// Searches for the best `k` of each of `queries`, `[Q, D]`, on one thread or on rayon's, as often as `rounds`, and
-/// compares with the `truth`. The speed is that of the fastest round.
+/// What is asked for at each point.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// `[Q, D]`.
+    pub queries: &'a [f32],
+    /// The exact answers, among items that pass.
+    pub truth: &'a [Vec<Hit>],
+    /// Items wanted per query.
+    pub k: usize,
+    /// Items that pass.
+    pub keep: &'a (dyn Fn(ItemRow) -> bool + Sync),
+    /// How often all queries are asked: the speed is that of the fastest round.
+    pub rounds: usize,
+    /// On rayon's threads, or on this one.
+    pub parallel: bool,
+}
+
+/// Searches with some `ef` and compares with the truth.
 ///
 /// # Errors
 /// As [`Hnsw::set_ef_search`] and [`Index::search`].
-pub fn point(
-    index: &mut Hnsw,
-    queries: &[f32],
-    truth: &[Vec<Hit>],
-    (k, ef, rounds): (usize, usize, usize),
-    parallel: bool,
-) -> Result<Point> {
+pub fn point(index: &mut Hnsw, ef: usize, asked: Asked<'_>) -> Result<Point> {
+    let Asked { queries, truth, k, keep, rounds, parallel } = asked;
     index.set_ef_search(ef)?;
     let (mut fastest, mut found) = (f64::INFINITY, Vec::new());
     for _ in 0..rounds.max(1) {
         let started = Instant::now();
-        let queries_of = |query| index.search(query, k, &|_| true);
+        let search = |query| index.search(query, k, keep);
         found = match parallel {
-            true => queries.par_chunks_exact(index.dim()).map(queries_of).collect::<Result<Vec<_>>>()?,
-            false => queries.chunks_exact(index.dim()).map(queries_of).collect::<Result<Vec<_>>>()?,
+            true => queries.par_chunks_exact(index.dim()).map(search).collect::<Result<Vec<_>>>()?,
+            false => queries.chunks_exact(index.dim()).map(search).collect::<Result<Vec<_>>>()?,
         };
         fastest = fastest.min(started.elapsed().as_secs_f64());
     }
     Ok(Point { ef, recall: recall(&found, truth), qps: found.len() as f64 / fastest })
 }
 
-/// The share of the true answers that were found, over all queries; 1 when there are none.
+/// Whether an item is in a sample of about `share` of all, in [0, 1]: by its number alone, and spread evenly.
+pub fn in_share(item: ItemRow, share: f64) -> bool {
+    let x = u64::from(item).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (((x ^ (x >> 31)) >> 11) as f64) < share * (1u64 << 53) as f64
+}
+
+/// The share of the true answers that were found, over all queries; 1 when no answer was wanted.
 pub fn recall(found: &[Vec<Hit>], truth: &[Vec<Hit>]) -> f64 {
     let all: usize = truth.iter().map(Vec::len).sum();
     let of_query = |(found, truth): (&Vec<Hit>, &Vec<Hit>)| {
@@ -84,5 +104,9 @@ mod tests {
         assert!((speed_at(&points, 0.9).unwrap() - 100.0).abs() < 1e-9);
         assert!((speed_at(&points, 0.95).unwrap() - 50.0).abs() < 1e-9);
         assert_eq!(speed_at(&points, 0.4), None);
+        for share in [0.0, 0.01, 0.3, 1.0] {
+            let passing = (0..100_000).filter(|&item| in_share(item, share)).count() as f64 / 1e5;
+            assert!((passing - share).abs() < 0.003, "{share}: {passing}");
+        }
     }
 }

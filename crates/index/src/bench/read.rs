@@ -71,9 +71,14 @@ fn after<'a>(header: &'a str, key: &str) -> Option<&'a str> {
 }
 
 fn fvecs(bytes: &[u8]) -> Read {
-    let dim = bytes.first_chunk::<4>().map_or(0, |dim| u32::from_le_bytes(*dim)) as usize;
+    let own = bytes.first_chunk::<4>().ok_or("it is cut short")?;
+    let dim = usize::try_from(i32::from_le_bytes(*own)).unwrap_or(0);
+    if check_dim(dim).is_err() {
+        let own = i32::from_le_bytes(*own);
+        return Err(format!("its header is not sound: its first vector is said to have {own} numbers"));
+    }
     let stride = dim.saturating_mul(4).saturating_add(4);
-    if !bytes.len().is_multiple_of(stride) || bytes.is_empty() {
+    if !bytes.len().is_multiple_of(stride) {
         return Err(format!("{} bytes are no whole vectors of {dim} numbers", bytes.len()));
     }
     let mut vectors = Vec::with_capacity(bytes.len() / 4);
@@ -128,6 +133,14 @@ mod tests {
         assert_eq!(read("a.fvecs", &both), Ok((2, vec![1.5, 1.5, -1.0, -1.0])));
         assert!(read("a.fvecs", &both[..20]).unwrap_err().contains("no whole vectors of 2"));
         assert!(read("a.fvecs", &[row(2, 1.5), row(3, -1.0)].concat()).unwrap_err().contains("row 1"));
+        for dim in [-3, 0, i32::MAX] {
+            let said = read("a.fvecs", &row(dim, 1.0)).unwrap_err();
+            assert!(
+                said.contains(&format!(
+                    "header is not sound: its first vector is said to have {dim} numbers"
+                ))
+            );
+        }
         assert!(
             read("a.fvecs", &[]).is_err() && read("a.txt", &both).unwrap_err().contains("ends neither in")
         );

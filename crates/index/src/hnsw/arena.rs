@@ -3,11 +3,12 @@
 #![allow(unsafe_code)]
 
 use super::HnswConfig;
+use super::coarse::{Coarse, Frame};
 use super::level::MAX_LEVEL;
 use crate::block::Block;
 use crate::error::{Error, Result};
 use crate::index::Metric;
-use crate::rows::{Rows, Storage};
+use crate::rows::{Query, Rows};
 use millstream_schema::ItemRow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering::*};
@@ -26,7 +27,7 @@ pub(super) struct Arena {
     room: usize,
     pub(super) rows: Rows,
     /// The vectors once more as int8, for walking; see [`HnswConfig::coarse`].
-    pub(super) coarse: Option<Rows>,
+    pub(super) coarse: Option<Coarse>,
     pub(super) items: Block<u32>,
     pub(super) levels: Block<u8>,
     /// 1 where a node holds an item.
@@ -64,13 +65,16 @@ impl Room {
 }
 
 impl Arena {
-    pub(super) fn zeroed(dim: usize, metric: Metric, config: &HnswConfig, room: Room) -> Result<Self> {
+    /// An empty one; with a frame, walks compare copies in it.
+    pub(super) fn zeroed(
+        (dim, metric): (usize, Metric),
+        config: &HnswConfig,
+        room: Room,
+        frame: Option<Frame>,
+    ) -> Result<Self> {
         let nodes = room.nodes;
         let rows = Rows::zeroed(config.storage, dim, nodes)?;
-        let coarse = match config.coarse && config.storage != Storage::Int8 {
-            true => Some(Rows::zeroed(Storage::Int8, dim, nodes)?),
-            false => None,
-        };
+        let coarse = frame.map(|frame| Coarse::zeroed(frame, nodes)).transpose()?;
         let parts = Parts {
             rows,
             coarse,
@@ -124,7 +128,30 @@ impl Arena {
     /// What walks compare.
     #[inline]
     pub(super) fn walked(&self) -> &Rows {
-        self.coarse.as_ref().unwrap_or(&self.rows)
+        self.coarse.as_ref().map_or(&self.rows, |coarse| &coarse.rows)
+    }
+
+    /// A vector to compare what is walked with.
+    pub(super) fn query(&self, vector: &[f32]) -> Query {
+        self.coarse.as_ref().map_or_else(|| self.rows.query(vector), |coarse| coarse.query(vector))
+    }
+
+    /// What copies are taken from, if there are any.
+    pub(super) fn frame(&self) -> Option<&Frame> {
+        self.coarse.as_ref().map(|coarse| &coarse.frame)
+    }
+
+    /// The vectors of living nodes, `[rows, D]`, evenly spread and at most about so many.
+    pub(super) fn sample(&self, most: usize) -> Vec<f32> {
+        let step = self.living().div_ceil(most).max(1);
+        let living = (0..self.len() as u32).filter(|&node| self.is_alive(node)).step_by(step);
+        let mut vectors = Vec::new();
+        for node in living {
+            let start = vectors.len();
+            vectors.resize(start + self.dim, 0.0);
+            self.rows.read(node, &mut vectors[start..]);
+        }
+        vectors
     }
 
     #[inline]
@@ -258,7 +285,8 @@ impl Arena {
         node
     }
 
-    /// As [`Arena::add`], of a node of another arena of the same kind, with its vector bit for bit.
+    /// As [`Arena::add`], of a node of another arena of the same kind, with its vector bit for bit. Its copy is made
+    /// anew where that is taken from elsewhere.
     pub(super) fn add_from(&self, from: &Self, node: u32) -> u32 {
         let to = self.len.load(Relaxed);
         let (at, upper, level) = (to as usize, self.upper_used.load(Relaxed), from.level(node));
@@ -266,8 +294,16 @@ impl Arena {
         // SAFETY: as in `add`; the source is published.
         unsafe {
             self.rows.copy(to, &from.rows, node);
-            if let (Some(coarse), Some(from)) = (&self.coarse, &from.coarse) {
-                coarse.copy(to, from, node);
+            match (&self.coarse, &from.coarse) {
+                (Some(coarse), Some(from)) if coarse.frame == from.frame => {
+                    coarse.rows.copy(to, &from.rows, node);
+                }
+                (Some(coarse), _) => {
+                    let mut vector = vec![0.0; self.dim];
+                    from.rows.read(node, &mut vector);
+                    coarse.set(to, &vector);
+                }
+                (None, _) => {}
             }
             self.items.write(at, &[from.item(node)]);
             self.levels.write(at, &[level]);
@@ -309,14 +345,14 @@ impl Arena {
             && self.entry().is_none_or(|entry| entry < len && self.is_alive(entry))
             && self.entry().is_none() == (len == 0)
             && self.rows.are_finite(len as usize)
-            && self.coarse.as_ref().is_none_or(|coarse| coarse.are_finite(len as usize))
+            && self.coarse.as_ref().is_none_or(|coarse| coarse.rows.are_finite(len as usize))
     }
 }
 
 /// The memory of an arena.
 pub(super) struct Parts {
     pub(super) rows: Rows,
-    pub(super) coarse: Option<Rows>,
+    pub(super) coarse: Option<Coarse>,
     pub(super) items: Block<u32>,
     pub(super) levels: Block<u8>,
     pub(super) alive: Block<AtomicU32>,

@@ -1,16 +1,21 @@
-//! Graphs on disk. Version 2 lays everything out as it is in memory, so that it can be mapped:
+//! Graphs on disk. Version 3 lays everything out as it is in memory, so that it can be mapped:
 //!
 //! ```text
-//! m, ef_construction, ef_search u32, seed u64, storage, coarse, dim, metric u32, largest square f32, entry u32,
-//! nodes, links above the ground, room u64, zeros up to the next multiple of 64 bytes of the file;
+//! m, ef_construction, ef_search u32, seed u64, storage, coarse, dim, metric u32, entry u32,
+//! nodes, links above the ground, room u64, centre and units of the copies: D f32 each, or none without copies,
+//! zeros up to the next multiple of 64 bytes of the file;
 //! then sections, each filled up with zeros to a multiple of 64 bytes: vectors, their scales, int8 copies, their
 //! scales, items u32, levels u8, marks of life u32, ground links u32, upper links u32, where they start u32
 //! ```
+//! Version 2 has the largest square of a vector, f32, before the entry, and neither centre nor units. Links between
+//! vectors of different length were chosen otherwise up to then: a graph by inner product opens and finds what it
+//! did, and finds more when it is built again.
 #![allow(unsafe_code)]
 
 use super::arena::{Arena, Parts, Room};
+use super::coarse::{Coarse, Frame};
+use super::lengths::Lengths;
 use super::level::MAX_LEVEL;
-use super::lift::Lift;
 use super::{Hnsw, HnswConfig, Writer, incoming};
 use crate::block::{Block, Plain};
 use crate::error::Result;
@@ -24,7 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 const MAGIC: [u8; 8] = *b"MILLHNSW";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 #[cfg(target_endian = "big")]
 compile_error!("index files are mapped as they are, which takes a little-endian machine");
@@ -44,10 +49,12 @@ impl Hnsw {
         head.u64(seed);
         let flags = [storage.code(), u32::from(self.config.coarse), arena.dim as u32, arena.metric.code()];
         flags.into_iter().for_each(|number| head.u32(number));
-        head.u32(writer.lift.max().to_bits());
         head.u32(arena.entry.load(Relaxed));
         let (nodes, upper) = (arena.len(), arena.upper_after(0));
         [nodes, upper, writer.room].into_iter().for_each(|number| head.u64(number as u64));
+        let frame = arena.frame();
+        head.f32s(frame.map_or(&[], |frame| &frame.centre));
+        head.f32s(frame.map_or(&[], |frame| &frame.units));
         let head = head.aligned();
         let sections = sections(&arena, m, nodes, upper);
         let mut pieces = vec![head.as_slice()];
@@ -82,7 +89,7 @@ impl Hnsw {
         let mut from = Payload { bytes: &map[HEADER_LEN..], path };
         match version {
             1 => version_1(&mut from),
-            _ => version_2(&mut from, &map),
+            _ => mapped(&mut from, &map, version),
         }
     }
 }
@@ -92,9 +99,8 @@ fn sections(arena: &Arena, m: usize, nodes: usize, upper: usize) -> [&[u8]; 10] 
     let rows = |rows: Option<&'_ Rows>| -> [usize; 2] {
         rows.map_or([0; 2], |rows| Rows::sizes(rows.storage(), arena.dim, nodes))
     };
-    let ([bytes, scales], [coarse_bytes, coarse_scales]) =
-        (rows(Some(&arena.rows)), rows(arena.coarse.as_ref()));
-    let coarse = arena.coarse.as_ref();
+    let coarse = arena.coarse.as_ref().map(|coarse| &coarse.rows);
+    let ([bytes, scales], [coarse_bytes, coarse_scales]) = (rows(Some(&arena.rows)), rows(coarse));
     // SAFETY: nodes that are there are not written any more; the marks and links are only changed by the
     // writer, whose lock the caller holds.
     unsafe {
@@ -132,11 +138,16 @@ impl Sections<'_> {
         Some(Rows::of(storage, dim, bytes, scales))
     }
 
-    fn parts(&mut self, config: &HnswConfig, dim: usize, [nodes, upper]: [usize; 2]) -> Option<Parts> {
+    fn parts(
+        &mut self,
+        config: &HnswConfig,
+        (dim, frame): (usize, Option<Frame>),
+        [nodes, upper]: [usize; 2],
+    ) -> Option<Parts> {
         let rows = self.rows(config.storage, dim, nodes)?;
-        let coarse = match config.coarse && config.storage != Storage::Int8 {
-            true => Some(self.rows(Storage::Int8, dim, nodes)?),
-            false => None,
+        let coarse = match frame {
+            Some(frame) => Some(Coarse { frame, rows: self.rows(Storage::Int8, dim, nodes)? }),
+            None => None,
         };
         Some(Parts {
             rows,
@@ -151,7 +162,7 @@ impl Sections<'_> {
     }
 }
 
-fn version_2(from: &mut Payload<'_>, map: &Arc<MmapMut>) -> Result<Hnsw> {
+fn mapped(from: &mut Payload<'_>, map: &Arc<MmapMut>, version: u32) -> Result<Hnsw> {
     let [m, ef_construction, ef_search] =
         [from.u32()?, from.u32()?, from.u32()?].map(|number| number as usize);
     let seed = from.u64()?;
@@ -162,14 +173,20 @@ fn version_2(from: &mut Payload<'_>, map: &Arc<MmapMut>) -> Result<Hnsw> {
     let dim = from.u32()? as usize;
     check_dim(dim).map_err(|e| from.flaw(&e.to_string()))?;
     let metric = Metric::from_code(from.u32()?).ok_or_else(|| from.flaw("unknown metric"))?;
-    let max = f32::from_bits(from.u32()?);
+    if version == 2 {
+        from.u32()?;
+    }
     let entry = from.u32()?;
     let counts =
         [from.u64()?, from.u64()?, from.u64()?].map(|count| usize::try_from(count).unwrap_or(usize::MAX));
     let [nodes, upper, room] = counts;
+    let frame = match version {
+        2 => config.copies().then(|| Frame::plain(dim)),
+        _ => frame(from, &config, dim)?,
+    };
     let start = (map.len() - from.bytes.len()).next_multiple_of(SECTION_ALIGN);
     let mut sections = Sections { map, at: start };
-    let parts = sections.parts(&config, dim, [nodes, upper]).filter(|_| sections.at == map.len());
+    let parts = sections.parts(&config, (dim, frame), [nodes, upper]).filter(|_| sections.at == map.len());
     let parts = parts.ok_or_else(|| from.flaw("its sections do not fill it"))?;
     // More room than nodes is a promise of memory only, but a wild one is damage.
     if room < nodes || room > 4 * nodes + 1024 || upper > u32::MAX as usize || nodes > super::MAX_NODES {
@@ -179,12 +196,28 @@ fn version_2(from: &mut Payload<'_>, map: &Arc<MmapMut>) -> Result<Hnsw> {
     arena.len.store(nodes as u32, Relaxed);
     arena.upper_used.store(upper as u32, Relaxed);
     arena.entry.store(entry, Relaxed);
-    finish(from, config, arena, max, room)
+    finish(from, config, arena, room)
+}
+
+/// What copies are taken from; `None` where there are none.
+fn frame(from: &mut Payload<'_>, config: &HnswConfig, dim: usize) -> Result<Option<Frame>> {
+    let frame = Frame { centre: from.f32s()?, units: from.f32s()? };
+    if frame.centre.is_empty() && frame.units.is_empty() {
+        return Ok(None);
+    }
+    let whole = [frame.centre.len(), frame.units.len()] == [dim; 2];
+    let finite = frame.centre.iter().all(|x| x.is_finite());
+    let sound = whole && finite && frame.units.iter().all(|&unit| unit > 0.0 && unit <= 1.0);
+    if sound && config.copies() {
+        Ok(Some(frame))
+    } else {
+        Err(from.flaw("what its copies are taken from is not sound"))
+    }
 }
 
 /// Rebuilds what follows from the rest, which must not contradict itself.
-fn finish(from: &Payload<'_>, config: HnswConfig, arena: Arena, max: f32, room: usize) -> Result<Hnsw> {
-    let sound = (max >= 0.0 && max.is_finite() && arena.is_sound()).then(|| {
+fn finish(from: &Payload<'_>, config: HnswConfig, arena: Arena, room: usize) -> Result<Hnsw> {
+    let sound = arena.is_sound().then(|| {
         let mut nodes = arena.nodes_mut();
         let alive = (0..arena.len() as u32).filter(|&node| arena.is_alive(node));
         let mut alone = true;
@@ -197,10 +230,8 @@ fn finish(from: &Payload<'_>, config: HnswConfig, arena: Arena, max: f32, room: 
     if sound != Some(true) {
         return Err(from.flaw("items, nodes and links do not match"));
     }
-    let mut lift = Lift::up_to(max);
-    lift.note(&arena);
-    let incoming = incoming(&arena);
-    Ok(Hnsw::from_parts(config, arena, Writer { lift, incoming, room }))
+    let (lengths, incoming) = (Lengths::of(&arena), incoming(&arena));
+    Ok(Hnsw::from_parts(config, arena, Writer { lengths, incoming, room }))
 }
 
 /// Version 1: lists, vectors of f32; links with their number before them.
@@ -210,7 +241,8 @@ fn version_1(from: &mut Payload<'_>) -> Result<Hnsw> {
     let seed = from.u64()?;
     let config = HnswConfig { m, ef_construction, ef_search, seed, ..HnswConfig::default() };
     config.check().map_err(|e| from.flaw(&e.to_string()))?;
-    let max = f32::from_bits(from.u32()?);
+    // The largest square of a vector.
+    from.u32()?;
     let Vectors { dim, metric, floats, items } = Vectors::read(from)?;
     let (alive, entry, levels) = (from.u32s()?, from.u32()?, from.u32s()?);
     let (ground, upper) = (from.u32s()?, from.u32s()?);
@@ -228,7 +260,7 @@ fn version_1(from: &mut Payload<'_>) -> Result<Hnsw> {
     }
     let mut room = Room::for_nodes(nodes, m);
     room.upper = room.upper.max(all_levels * m);
-    let arena = Arena::zeroed(dim, metric, &config, room)?;
+    let arena = Arena::zeroed((dim, metric), &config, room, Some(Frame::plain(dim)))?;
     for ((&item, vector), &level) in items.iter().zip(floats.chunks_exact(dim)).zip(&levels) {
         arena.add(item, level as u8, vector);
     }
@@ -243,5 +275,5 @@ fn version_1(from: &mut Payload<'_>) -> Result<Hnsw> {
         arena.set_alive(node, alive[node as usize] == 1);
     }
     arena.entry.store(entry.wrapping_add(1), Relaxed);
-    finish(from, config, arena, max, nodes)
+    finish(from, config, arena, nodes)
 }

@@ -4,9 +4,10 @@
 use super::HnswConfig;
 use super::arena::Arena;
 use super::beam::{Pool, Scratch};
-use super::lift::Lift;
-use super::walk::{Lifted, Living, Near, Route, descend, walk};
+use super::lengths::Lengths;
+use super::walk::{Living, Near, Route, descend, walk};
 use crate::hit::{id_of, rank, score_of};
+use crate::index::Metric;
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -35,7 +36,7 @@ pub(super) fn batch_len(nodes: usize) -> usize {
 pub(super) struct Linker<'a> {
     pub(super) config: &'a HnswConfig,
     pub(super) arena: &'a Arena,
-    pub(super) lift: &'a Lift,
+    pub(super) lengths: &'a Lengths,
     /// How many links of living or new nodes lead to a node on the ground.
     pub(super) incoming: &'a [AtomicU32],
     pub(super) pool: &'a Pool,
@@ -94,13 +95,12 @@ impl Linker<'_> {
     /// Links of the last of these new nodes by level, of which the others may be some.
     fn plan(&self, nodes: &[u32], entry: Option<u32>, but: &[u32], scratch: &mut Scratch) -> Vec<Vec<u32>> {
         let Some((&node, mates)) = nodes.split_last() else { return Vec::new() };
-        let Self { arena, lift, .. } = *self;
+        let arena = self.arena;
         let rows = arena.walked();
         let mut vector = vec![0.0; arena.dim];
         arena.rows.read(node, &mut vector);
-        let query = rows.query(&vector);
-        let near = Near { rows, query: &query };
-        let mut scorer = Lifted { near, lift: lift.of(node), lifts: &lift.lifts };
+        let query = arena.query(&vector);
+        let mut scorer = Near { rows, query: &query };
         let (level, top) = (arena.level(node), entry.map_or(0, |entry| arena.level(entry)));
         let mut start = match entry {
             Some(entry) => descend(arena, &mut scorer, entry, level, scratch),
@@ -118,26 +118,27 @@ impl Linker<'_> {
                 scratch.beam.begin(self.config.ef_construction);
             }
             for &mate in mates.iter().filter(|&&mate| arena.level(mate) >= level) {
-                let score = rows.score(&query, mate) + lift.of(node) * lift.of(mate);
-                scratch.beam.offer(score, mate, || false);
+                scratch.beam.offer(rows.score(&query, mate), mate, || false);
             }
             let found: Vec<u32> = scratch.beam.found().map(|(_, near)| near).collect();
-            links[usize::from(level)] = self.choose(node, &found, self.config.m, false);
+            // By inner product many have the same few long vectors as their best, so walks need all the ways there
+            // are to come to others.
+            let (most, fill) = match arena.metric {
+                Metric::Cosine => (self.config.m, false),
+                Metric::InnerProduct => (arena.cap(level), true),
+            };
+            links[usize::from(level)] = self.choose(node, &found, most, fill);
         }
         links
     }
 
-    fn likeness(&self, a: u32, b: u32) -> f32 {
-        self.arena.rows.pair(a, b) + self.lift.of(a) * self.lift.of(b)
-    }
-
-    /// Up to `most` of the candidates that are nearer to the node than to any chosen before, so that links lead
-    /// in different directions (algorithm 4); with `fill`, then the best of the rest. Without, lists stay shorter:
-    /// a step costs less, and there is room for links to come.
+    /// Up to `most` of the candidates, best first, that are nearer to the node in direction than to any chosen before,
+    /// so that links lead in different directions (algorithm 4); with `fill`, then the best of the rest. Without, lists
+    /// stay shorter: a step costs less, and there is room for links to come.
     fn choose(&self, node: u32, candidates: &[u32], most: usize, fill: bool) -> Vec<u32> {
         candidates.iter().for_each(|&near| self.arena.rows.prefetch(near));
         let mut ranks: Vec<u64> =
-            candidates.iter().map(|&near| rank(self.likeness(node, near), near)).collect();
+            candidates.iter().map(|&near| rank(self.arena.rows.pair(node, near), near)).collect();
         ranks.sort_unstable_by(|a, b| b.cmp(a));
         let (mut chosen, mut passed): (Vec<u32>, Vec<u32>) = (Vec::with_capacity(most), Vec::new());
         for rank in ranks {
@@ -145,7 +146,8 @@ impl Linker<'_> {
             if chosen.len() == most {
                 break;
             }
-            if chosen.iter().all(|&other| self.likeness(near, other) < score) {
+            let alike = score * self.lengths.inverse(node, near);
+            if chosen.iter().all(|&other| self.alike(near, other) < alike) {
                 chosen.push(near);
             } else {
                 passed.push(near);
@@ -156,6 +158,11 @@ impl Linker<'_> {
             chosen.extend(passed.drain(..room));
         }
         chosen
+    }
+
+    /// How alike two nodes are in direction, about in [-1, 1].
+    fn alike(&self, a: u32, b: u32) -> f32 {
+        self.arena.rows.pair(a, b) * self.lengths.inverse(a, b)
     }
 
     /// Gives one node its links back; the answer is whom it is not linked with any more on the ground.
@@ -255,7 +262,7 @@ impl Linker<'_> {
         let rows = arena.walked();
         let mut vector = vec![0.0; arena.dim];
         arena.rows.read(node, &mut vector);
-        let query = rows.query(&vector);
+        let query = arena.query(&vector);
         let mut scorer = Living(Near { rows, query: &query });
         let start = descend(arena, &mut scorer, entry, 0, scratch);
         let route = Route { start: &start, level: 0, ef: config.ef_search, budget: usize::MAX };

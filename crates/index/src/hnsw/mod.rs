@@ -1,8 +1,8 @@
 //! A graph walked greedily towards ever better items: hierarchical navigable small worlds (Malkov and
 //! Yashunin, TPAMI 2018).
 //!
-//! Differences from the paper: links are chosen on the sphere that inner-product search lifts vectors
-//! to; the upper levels are walked by a narrow beam, so that clusters are not missed; levels follow
+//! Differences from the paper: by inner product, the best are linked (Morozov and Babenko, NeurIPS 2018), by direction
+//! they are told apart, and lists are filled up; the upper levels are walked by a narrow beam, so that clusters are not missed; levels follow
 //! from seed and item alone; walks may compare int8 copies, whose best are scored again; filters apply during
 //! the walk, with an exact scan when too few items pass; removal bridges the gap; a link leads to every item.
 //!
@@ -11,11 +11,12 @@
 
 mod arena;
 mod beam;
+mod coarse;
 mod config;
 mod file;
 mod insert;
+mod lengths;
 mod level;
-mod lift;
 mod search;
 mod walk;
 
@@ -29,9 +30,10 @@ use crate::index::{Index, IndexMut, KeepEach, Metric, prepare_batch};
 use crate::rows::check_dim;
 use arena::{Arena, Room};
 use beam::{MAX_NODES, Pool};
+use coarse::Frame;
 use insert::{Linker, batch_len};
+use lengths::Lengths;
 use level::level_of;
-use lift::Lift;
 use millstream_schema::ItemRow;
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -40,6 +42,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// Places at first.
 const FIRST_ROOM: usize = 64;
+
+/// Vectors that a move looks at to see where copies are to be taken from.
+const SAMPLE: usize = 1 << 16;
 
 /// How far [`Hnsw::search_with`] goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +92,7 @@ pub struct Hnsw {
 /// What only changes need.
 #[derive(Debug, Default)]
 struct Writer {
-    lift: Lift,
+    lengths: Lengths,
     /// See [`Linker::incoming`].
     incoming: Vec<AtomicU32>,
     /// Places after which the living move.
@@ -102,7 +107,8 @@ impl Hnsw {
     pub fn new(dim: usize, metric: Metric, config: HnswConfig) -> Result<Self> {
         check_dim(dim)?;
         config.check()?;
-        let arena = Arena::zeroed(dim, metric, &config, Room::for_nodes(FIRST_ROOM, config.m))?;
+        let frame = config.copies().then(|| Frame::plain(dim));
+        let arena = Arena::zeroed((dim, metric), &config, Room::for_nodes(FIRST_ROOM, config.m), frame)?;
         Ok(Self::from_parts(config, arena, Writer { room: FIRST_ROOM, ..Writer::default() }))
     }
 
@@ -128,16 +134,12 @@ impl Hnsw {
         config.check()?;
         check_lengths(dim, items, vectors)?;
         check_nodes(items.len())?;
+        let vectors = prepare_all(metric, dim, items, vectors)?;
+        let frame = if config.copies() { Frame::fit(dim, &vectors) } else { None };
         let room = Room::for_nodes(items.len().max(FIRST_ROOM), config.m);
-        let arena = Arena::zeroed(dim, metric, &config, room)?;
-        let mut writer = Writer { room: room.nodes, ..Writer::default() };
-        if metric == Metric::InnerProduct {
-            // Known from the start, the sphere does not grow under the links chosen early.
-            let squares = vectors.chunks_exact(dim).map(|v| crate::distance::dot(v, v));
-            writer.lift = Lift::up_to(squares.filter(|square| square.is_finite()).fold(0.0, f32::max));
-        }
-        let index = Self::from_parts(config, arena, writer);
-        index.upsert_all(items, vectors)?;
+        let arena = Arena::zeroed((dim, metric), &config, room, frame)?;
+        let index = Self::from_parts(config, arena, Writer { room: room.nodes, ..Writer::default() });
+        index.put_all(items, &vectors)?;
         Ok(index)
     }
 
@@ -149,10 +151,12 @@ impl Hnsw {
     pub fn upsert_all(&self, items: &[ItemRow], vectors: &[f32]) -> Result<()> {
         let dim = self.dim();
         check_lengths(dim, items, vectors)?;
-        let mut prepared = Vec::with_capacity(vectors.len());
-        for (item, vector) in items.iter().zip(vectors.chunks_exact(dim)) {
-            prepared.extend(self.metric().prepare(&format!("the vector of item {item}"), vector, dim)?);
-        }
+        self.put_all(items, &prepare_all(self.metric(), dim, items, vectors)?)
+    }
+
+    /// As [`Hnsw::upsert_all`], of vectors that are as they are to be stored.
+    fn put_all(&self, items: &[ItemRow], prepared: &[f32]) -> Result<()> {
+        let dim = self.dim();
         let last: HashMap<ItemRow, usize> = items.iter().zip(0..).map(|(&item, at)| (item, at)).collect();
         let wanted: Vec<usize> = (0..items.len()).filter(|at| last[&items[*at]] == *at).collect();
         let mut writer = self.writer();
@@ -179,6 +183,12 @@ impl Hnsw {
         self.config
     }
 
+    /// Whether walks compare int8 copies: as configured, unless they do not tell these vectors apart well enough
+    /// ([`HnswConfig::coarse`]).
+    pub fn is_coarse(&self) -> bool {
+        self.arena().coarse.is_some()
+    }
+
     /// Changes how many nodes a search remembers.
     ///
     /// # Errors
@@ -200,8 +210,8 @@ impl Hnsw {
     }
 
     fn linker<'a>(&'a self, arena: &'a Arena, writer: &'a Writer) -> Linker<'a> {
-        let Writer { lift, incoming, .. } = writer;
-        Linker { config: &self.config, arena, lift, incoming, pool: &self.pool }
+        let Writer { lengths, incoming, .. } = writer;
+        Linker { config: &self.config, arena, lengths, incoming, pool: &self.pool }
     }
 
     /// Adds nodes for items, each named once, links them, and lets go of the nodes that these items had. The answer is who lost
@@ -216,7 +226,7 @@ impl Hnsw {
         };
         let new: Vec<u32> =
             portion.iter().map(|&(item, vector)| arena.add(item, level(item), vector)).collect();
-        writer.lift.note(&arena);
+        writer.lengths.note(&arena);
         writer.incoming.resize_with(arena.len(), AtomicU32::default);
         let dropped = self.linker(&arena, writer).link(&new, &olds);
         self.replaced.fetch_add(1, AcqRel);
@@ -260,7 +270,12 @@ impl Hnsw {
     fn move_to(&self, writer: &mut Writer, from: &Arena, all: bool, levels: usize) -> Result<Arc<Arena>> {
         let mut room = Room::for_nodes(writer.room, self.config.m);
         room.upper = room.upper.max(from.upper_after(levels));
-        let to = Arena::zeroed(from.dim, from.metric, &self.config, room)?;
+        let frame = match all {
+            true => from.frame().cloned(),
+            false if self.config.copies() => Frame::fit(from.dim, &from.sample(SAMPLE)),
+            false => None,
+        };
+        let to = Arena::zeroed((from.dim, from.metric), &self.config, room, frame)?;
         let nodes = 0..from.len() as u32;
         let kept = |node: u32| all || from.is_alive(node);
         let numbers: Vec<Option<u32>> =
@@ -279,15 +294,20 @@ impl Hnsw {
             }
         }
         to.set_entry(from.entry().and_then(|entry| numbers[entry as usize]));
-        if !all {
-            writer.lift = Lift::up_to(writer.lift.max());
-            writer.lift.note(&to);
-        }
-        writer.incoming = incoming(&to);
+        (writer.lengths, writer.incoming) = (Lengths::of(&to), incoming(&to));
         let to = Arc::new(to);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = to.clone();
         Ok(to)
     }
+}
+
+/// Vectors `[items.len(), D]` as they are stored and compared, checked.
+fn prepare_all(metric: Metric, dim: usize, items: &[ItemRow], vectors: &[f32]) -> Result<Vec<f32>> {
+    let mut prepared = Vec::with_capacity(vectors.len());
+    for (item, vector) in items.iter().zip(vectors.chunks_exact(dim)) {
+        prepared.extend(metric.prepare(&format!("the vector of item {item}"), vector, dim)?);
+    }
+    Ok(prepared)
 }
 
 fn check_nodes(nodes: usize) -> Result<()> {
@@ -368,9 +388,10 @@ impl IndexMut for Hnsw {
             *writer = Writer { room: FIRST_ROOM, ..Writer::default() };
             let room = Room::for_nodes(FIRST_ROOM, self.config.m);
             // With no memory for an empty one, the places of the old are used up first.
-            match Arena::zeroed(arena.dim, arena.metric, &self.config, room) {
+            let frame = self.config.copies().then(|| Frame::plain(arena.dim));
+            match Arena::zeroed((arena.dim, arena.metric), &self.config, room, frame) {
                 Ok(empty) => *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(empty),
-                Err(_) => writer.incoming = incoming(&arena),
+                Err(_) => (writer.lengths, writer.incoming) = (Lengths::of(&arena), incoming(&arena)),
             }
         }
         true

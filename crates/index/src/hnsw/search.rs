@@ -108,7 +108,7 @@ fn walk_down(
     keep: impl Fn(u32) -> bool,
     scratch: &mut Scratch,
 ) -> Option<Vec<Hit>> {
-    let query = arena.walked().query(vector);
+    let query = arena.query(vector);
     let mut scorer = Near { rows: arena.walked(), query: &query };
     let start = descend(arena, &mut scorer, entry, 0, scratch);
     let route = Route { start: &start, level: 0, ef, budget: MOST_REFUSED * ef + 64 };
@@ -143,7 +143,7 @@ fn best_of(arena: &Arena, vector: &[f32], found: impl Iterator<Item = (f32, u32)
 }
 
 /// How many of the best by int8 are scored again, so that the best `k` are among them.
-fn again(k: usize) -> usize {
+pub(super) fn again(k: usize) -> usize {
     2 * k + 16
 }
 

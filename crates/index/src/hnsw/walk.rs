@@ -90,26 +90,6 @@ impl Scorer for Near<'_> {
     }
 }
 
-/// As [`Near`], of vectors on the sphere of [`Lift`](super::lift::Lift).
-pub(super) struct Lifted<'a> {
-    pub(super) near: Near<'a>,
-    pub(super) lift: f32,
-    /// By node.
-    pub(super) lifts: &'a [f32],
-}
-
-impl Scorer for Lifted<'_> {
-    #[inline(always)]
-    fn score(&mut self, candidates: Candidates<'_>, scores: &mut [f32]) {
-        self.near.score(candidates, scores);
-        if self.lift > 0.0 {
-            for (score, &node) in scores.iter_mut().zip(candidates.nodes) {
-                *score += self.lift * self.lifts[node as usize];
-            }
-        }
-    }
-}
-
 /// Best nodes remembered above the level that a walk is for. With 16, half of a search in clustered data went into
 /// the upper levels.
 const BEAM: usize = 4;
