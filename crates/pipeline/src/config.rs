@@ -43,9 +43,9 @@ pub struct PipelineConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RecallConfig {
-    /// How long channels are waited for, unless they say otherwise.
+    /// How long channels are waited for, unless they say otherwise; above 0.
     pub deadline_ms: u64,
-    /// Threads that run channels; 0: one per core and two per channel, so that channels which hang leave room.
+    /// Threads that run channels, at most 256; 0: one per core and two per channel, so that channels which hang leave room.
     pub threads: usize,
     /// Models that learn from all positives at once, which channels use by name: `[[recall.model]]`.
     #[serde(rename = "model", skip_serializing_if = "Vec::is_empty")]
@@ -72,6 +72,9 @@ pub struct RecallModel {
 fn a_hundred() -> usize {
     100
 }
+
+/// Threads for recall, and for the worker of near-line recall, at most.
+pub(crate) const MAX_THREADS: usize = 256;
 
 /// Names that a run's own parts have.
 const TAKEN: [&str; 2] = ["two_tower", "vectors"];
@@ -126,7 +129,7 @@ pub struct ChannelConfig {
     /// Items per round of the merge, 0.01 to 100; fractions come every few rounds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<f32>,
-    /// How long it is waited for.
+    /// How long it is waited for; above 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_ms: Option<u64>,
     /// Another channel, which is asked for more when this one fails, is late or is short.
@@ -249,6 +252,9 @@ impl PipelineConfig {
         if self.passed_over.max_mb == 0 {
             return fail("[passed_over]: `max_mb` must be above 0".into());
         }
+        if self.recall.deadline_ms == 0 || self.recall.threads > MAX_THREADS {
+            return fail(format!("[recall]: `deadline_ms` must be above 0, `threads` at most {MAX_THREADS}"));
+        }
         if self.rank.candidates == 0 || self.rank.batch_requests == 0 {
             return fail("[rank]: `candidates` and `batch_requests` must be above 0".into());
         }
@@ -266,6 +272,12 @@ impl PipelineConfig {
                 return fail(format!(
                     "channel `{}`: key `weight` must be between 0.01 and 100",
                     channel.name
+                ));
+            }
+            if channel.deadline_ms == Some(0) {
+                let name = &channel.name;
+                return fail(format!(
+                    "channel `{name}`: key `deadline_ms` must be above 0, or it is always late"
                 ));
             }
             if channel.quota == Some(0) || channel.short == Some(0) {

@@ -34,6 +34,7 @@ mod explain;
 mod facts;
 pub mod fuse;
 pub mod merge;
+pub mod names;
 pub mod near_line;
 mod pipeline;
 pub mod queries;
@@ -53,6 +54,7 @@ pub use channel::{CHANNELS, Call, Candidate, Channel, ChannelDef, Resources, Set
 pub use config::PipelineConfig;
 pub use error::Error;
 pub use facts::{CatalogueConfig, Item};
+pub use names::Names;
 pub use pipeline::{Pipeline, Recalled};
 pub use request::{Request, SeenNow};
 pub use rule::{Entry, RULES, Rule, RuleCall, RuleDef};
