@@ -236,7 +236,7 @@ impl PipelineConfig {
     /// Wrong syntax, an unknown key, a value out of range.
     pub fn parse(text: &str, file: &str) -> Result<Self, Error> {
         let parsed: Self = config::parse(text, file)?;
-        parsed.check()?;
+        parsed.check().map_err(|e| Error::Config(format!("{file}: {e}")))?;
         Ok(parsed)
     }
 
