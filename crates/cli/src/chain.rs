@@ -1,7 +1,7 @@
 //! A run's directory, opened as a pipeline: the catalogue, the models, the counts.
 //!
 //! ```text
-//! RUN/run.toml        pipeline configuration, where there is one
+//! RUN/run.toml        pipeline configuration, see `run_file`
 //! RUN/prepared/       encoder, catalogue, examples
 //! RUN/records.mill    users and items as records
 //! RUN/retriever/      checkpoints of the two towers
@@ -38,7 +38,7 @@ use crate::counted::{self, Counted, Table};
 use crate::graphs::Graphs;
 use crate::recalling::{self, ITEM_CF, Learned, retriever_of};
 use crate::records::Records;
-use crate::{Failure, measure};
+use crate::{Failure, measure, run_file};
 
 /// Places inside a run's directory.
 pub struct RunDir(pub PathBuf);
@@ -120,8 +120,11 @@ pub type Vectors = Box<dyn IndexMut>;
 
 impl Chain {
     /// Opens a run. Counting models take in the parts named: those that are history at that time.
-    pub fn open(dir: &RunDir, config: PipelineConfig, history: &[Split]) -> Result<Self, Failure> {
+    pub fn open(dir: &RunDir, mut config: PipelineConfig, history: &[Split]) -> Result<Self, Failure> {
         let prepared = Arc::new(Prepared::open(&dir.prepared())?);
+        if let Some(dataset) = prepared.dataset() {
+            run_file::match_ids(&mut config.catalogue, &dataset)?;
+        }
         let records = Arc::new(Records::open(&dir.records())?);
         let retrievers = retrievers(dir, &config, &prepared)?;
         let vectors = retrievers[0].vectors.clone();
@@ -145,6 +148,7 @@ impl Chain {
             filters: BTreeMap::new(),
             near_line: ahead.clone().map(|shelf| shelf as Arc<dyn BestKept>),
             popularity: Arc::new(RwLock::new(popularity)),
+            event_kinds: run_file::event_kinds(&prepared),
         };
         let mut counted = count(&config, (&prepared, history), &mut parts)?;
         let learned = recalling::open(dir, &config, (&prepared, history), (&mut parts, &mut counted))?;
@@ -155,6 +159,11 @@ impl Chain {
 }
 
 impl Chain {
+    /// Says on stderr what is configured and does nothing.
+    pub fn tell_notes(&self) {
+        self.pipeline.notes().iter().for_each(|note| eprintln!("note: {note}"));
+    }
+
     /// The two towers.
     pub fn embedder(&self) -> &Arc<Embedder> {
         &self.retrievers[0].embedder
@@ -193,7 +202,12 @@ impl Chain {
     }
 }
 
-fn catalogue(prepared: &Prepared, records: &Records, config: &PipelineConfig) -> Result<Catalogue, Failure> {
+/// Users and items as the pipeline sees them.
+pub fn catalogue(
+    prepared: &Prepared,
+    records: &Records,
+    config: &PipelineConfig,
+) -> Result<Catalogue, Failure> {
     let known = |ms: i64, never: i64| (ms != never).then_some(ms);
     let item = |(row, record): (usize, &Record)| Item {
         record: record.clone(),

@@ -9,6 +9,7 @@ mod content;
 mod counted;
 mod discover;
 mod engine;
+mod failing;
 mod graphs;
 mod measure;
 mod output;
@@ -20,6 +21,7 @@ mod recalling;
 mod recipe;
 mod records;
 mod refresh;
+mod run_file;
 mod serving;
 mod streaming;
 mod training;
@@ -59,7 +61,7 @@ pub struct Global {
     /// No progress on stderr.
     #[arg(long, short, global = true)]
     pub quiet: bool,
-    /// Threads to compute with; all cores by default.
+    /// Threads to compute with, at most 1024; all cores by default.
     #[arg(long, global = true, value_name = "N")]
     pub threads: Option<usize>,
 }
@@ -132,9 +134,15 @@ fn main() -> ExitCode {
     }
 }
 
+/// Threads to compute with at most: each takes time to start and memory, and no machine has more cores.
+const MAX_THREADS: usize = 1024;
+
 fn set_threads(threads: usize) -> Result<(), Failure> {
     if threads == 0 {
         return Err("--threads must be above 0".into());
+    }
+    if threads > MAX_THREADS {
+        return Err(format!("--threads must be at most {MAX_THREADS}, not {threads}").into());
     }
     Ok(rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?)
 }

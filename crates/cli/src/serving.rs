@@ -1,7 +1,6 @@
 //! Serving a chain: the live stream, the listener, and a look at one feed.
 
 use clap::Args;
-use millstream_pipeline::PipelineConfig;
 use millstream_schema::{Clock, Event, EventKind};
 use millstream_serve::{Parts, ServeConfig};
 use millstream_stream::{EventLog, Limits, Profiles, Stream};
@@ -51,16 +50,6 @@ impl Listen {
             }
             _ => Ok(()),
         }
-    }
-}
-
-/// The run's chain: its run.toml, or the defaults where there is none.
-pub fn configuration(dir: &RunDir) -> Result<PipelineConfig, Failure> {
-    let file = dir.config();
-    match std::fs::read_to_string(&file) {
-        Ok(text) => Ok(PipelineConfig::parse(&text, &file.display().to_string())?),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(PipelineConfig::default()),
-        Err(e) => Err(format!("{}: {e}", file.display()).into()),
     }
 }
 
@@ -171,9 +160,21 @@ pub fn busiest(parts: &Parts) -> Result<String, Failure> {
 pub fn fetch(addr: SocketAddr, user: &str) -> Result<Value, Failure> {
     let agent =
         ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(30))).build().new_agent();
-    let url = format!("http://{addr}/api/recommend/{user}?n=10&trace=true");
+    let url = format!("http://{addr}/api/recommend/{}?n=10&trace=true", path_part(user));
     let text = agent.get(&url).call()?.body_mut().read_to_string()?;
     Ok(serde_json::from_str(&text)?)
+}
+
+/// An id as one part of a path: all but letters, digits and `-._~` as `%` and the byte (RFC 3986).
+fn path_part(id: &str) -> String {
+    let mut out = String::with_capacity(id.len());
+    for byte in id.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte.into()),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
 }
 
 /// Prints a feed with the way each item came.
@@ -210,4 +211,15 @@ pub fn print_feed(feed: &Value) {
         })
         .collect();
     output::line(format!("\n{}", output::table(&["stage", "in", "out", "µs"], &stages).trim_end()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_one_part_of_a_path() {
+        assert_eq!(path_part("u-1_a.B~9"), "u-1_a.B~9");
+        assert_eq!(path_part("a b/c%d?é"), "a%20b%2Fc%25d%3F%C3%A9");
+    }
 }

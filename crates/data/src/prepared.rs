@@ -6,7 +6,7 @@ use std::sync::Arc;
 use millstream_schema::{Assembler, Encoder, EventKind, IdMap, Kinds, Remembered, suggest};
 
 use crate::blocks::BlockReader;
-use crate::config::Kind;
+use crate::config::{Dataset, ExamplesConfig, Kind};
 use crate::interactions::{Actions, EvalRules, EvalUsers, Interactions, Start};
 use crate::positive::PositiveRule;
 use crate::prepare::{self, ACTIONS, CATALOGUE, Catalogue, MANIFEST, Manifest, PartReport, blocks_file};
@@ -92,6 +92,17 @@ impl Prepared {
     /// [`crate::DatasetConfig::fingerprint`] of the configuration it was prepared with, in hexadecimal.
     pub fn fingerprint(&self) -> &str {
         &self.manifest.fingerprint
+    }
+
+    /// The files and columns that it was prepared from; `None` where another version wrote them in another way.
+    pub fn dataset(&self) -> Option<Dataset> {
+        serde_json::from_value(self.manifest.config.get("dataset")?.clone()).ok()
+    }
+
+    /// Kinds of the actions that enter histories, by name; all when empty.
+    pub fn history_events(&self) -> Vec<EventKind> {
+        let written = self.manifest.config.get("examples").cloned().unwrap_or_default();
+        serde_json::from_value::<ExamplesConfig>(written).map_or_else(|_| Vec::new(), |x| x.history_events)
     }
 
     /// Where a split by time was cut.

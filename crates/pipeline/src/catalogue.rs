@@ -10,6 +10,7 @@ use millstream_schema::{
 
 use crate::Error;
 use crate::facts::{CatalogueConfig, Facts, Item};
+use crate::names::Names;
 use crate::terms::Terms;
 
 /// One side's ids, encoded columns and records; rows are only ever appended or replaced.
@@ -33,6 +34,7 @@ pub struct Snapshot {
 /// The catalogue in use.
 pub struct Catalogue {
     config: CatalogueConfig,
+    names: Names,
     current: RwLock<Arc<Snapshot>>,
     /// Writers take turns; readers never wait for them.
     writing: Mutex<()>,
@@ -42,13 +44,15 @@ impl Catalogue {
     /// Encodes all users and items. A record's row is its place in the list.
     ///
     /// # Errors
-    /// An id is empty or given twice.
+    /// An id is empty or given twice, or `config` names a field that no record has and no feature reads.
     pub fn new(
         config: CatalogueConfig,
         encoder: Arc<Encoder>,
         users: Vec<Record>,
         items: Vec<Item>,
     ) -> Result<Self, Error> {
+        let names = Names::of(&encoder, users.iter(), items.iter().map(|i| &i.record));
+        names.check(&config)?;
         let mut bad = BadValues::new(Policy::Count);
         let mut facts = Facts::default();
         for (row, item) in items.iter().enumerate() {
@@ -71,12 +75,17 @@ impl Catalogue {
             assembler: Arc::new(assembler),
             removed_users,
         };
-        Ok(Self { config, current: RwLock::new(Arc::new(snapshot)), writing: Mutex::new(()) })
+        Ok(Self { config, names, current: RwLock::new(Arc::new(snapshot)), writing: Mutex::new(()) })
     }
 
     /// Which record fields mean what.
     pub fn config(&self) -> &CatalogueConfig {
         &self.config
+    }
+
+    /// The fields that a configuration may name: those of the records that it was made of, and the schema's.
+    pub fn names(&self) -> &Names {
+        &self.names
     }
 
     /// The present state.

@@ -7,7 +7,7 @@ use millstream_models::recall::bspm::Bspm;
 use millstream_models::recall::item_cf::ItemCf;
 use millstream_models::recall::popularity::Popularity;
 use millstream_models::recall::user_cf::UserCf;
-use millstream_schema::{Batch, Columns, ItemRow, config, suggest};
+use millstream_schema::{Batch, Columns, EventKind, ItemRow, config, suggest};
 use serde::de::DeserializeOwned;
 
 use crate::catalogue::Snapshot;
@@ -16,6 +16,7 @@ use crate::channels::{
 };
 use crate::facts::CatalogueConfig;
 use crate::live::{Live, UserRows};
+use crate::names::Names;
 use crate::near_line::BestKept;
 use crate::score::CandidateScorer;
 use crate::takers::Takers;
@@ -108,6 +109,8 @@ pub struct Resources {
     pub near_line: Option<Arc<dyn BestKept>>,
     /// What is hot, updated as events come in.
     pub popularity: Arc<RwLock<Popularity>>,
+    /// Kinds of action that histories may hold; empty: not known, and any may be named.
+    pub event_kinds: Vec<EventKind>,
 }
 
 impl Resources {
@@ -144,6 +147,8 @@ pub struct Setup<'a> {
     pub parts: &'a Resources,
     /// Which record fields mean what.
     pub catalogue: &'a CatalogueConfig,
+    /// The fields that options may name.
+    pub names: &'a Names,
 }
 
 impl Setup<'_> {

@@ -48,9 +48,9 @@ pub struct PipelineConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RecallConfig {
-    /// How long channels are waited for, unless they say otherwise.
+    /// How long channels are waited for, unless they say otherwise; above 0.
     pub deadline_ms: u64,
-    /// Threads that run channels; 0: one per core and two per channel, so that channels which hang leave room.
+    /// Threads that run channels, at most 256; 0: one per core and two per channel, so that channels which hang leave room.
     pub threads: usize,
     /// How counting tables follow live feedback.
     pub refresh: RefreshConfig,
@@ -79,6 +79,9 @@ pub struct RecallModel {
 fn a_hundred() -> usize {
     100
 }
+
+/// Threads for recall, and for the worker of near-line recall, at most.
+pub(crate) const MAX_THREADS: usize = 256;
 
 /// Names that a run's own parts have.
 const TAKEN: [&str; 2] = ["two_tower", "vectors"];
@@ -140,7 +143,7 @@ pub struct ChannelConfig {
     /// Items per round of the merge, 0.01 to 100; fractions come every few rounds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<f32>,
-    /// How long it is waited for.
+    /// How long it is waited for; above 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_ms: Option<u64>,
     /// Another channel, which is asked for more when this one fails, is late or is short.
@@ -248,7 +251,7 @@ impl PipelineConfig {
     /// Wrong syntax, an unknown key, a value out of range.
     pub fn parse(text: &str, file: &str) -> Result<Self, Error> {
         let parsed: Self = config::parse(text, file)?;
-        parsed.check()?;
+        parsed.check().map_err(|e| Error::Config(format!("{file}: {e}")))?;
         Ok(parsed)
     }
 
@@ -265,6 +268,9 @@ impl PipelineConfig {
         let fail = |message: String| Err(Error::Config(message));
         if self.passed_over.max_mb == 0 {
             return fail("[passed_over]: `max_mb` must be above 0".into());
+        }
+        if self.recall.deadline_ms == 0 || self.recall.threads > MAX_THREADS {
+            return fail(format!("[recall]: `deadline_ms` must be above 0, `threads` at most {MAX_THREADS}"));
         }
         if self.rank.candidates == 0 || self.rank.batch_requests == 0 {
             return fail("[rank]: `candidates` and `batch_requests` must be above 0".into());
@@ -283,6 +289,12 @@ impl PipelineConfig {
                 return fail(format!(
                     "channel `{}`: key `weight` must be between 0.01 and 100",
                     channel.name
+                ));
+            }
+            if channel.deadline_ms == Some(0) {
+                let name = &channel.name;
+                return fail(format!(
+                    "channel `{name}`: key `deadline_ms` must be above 0, or it is always late"
                 ));
             }
             if channel.quota == Some(0) || channel.short == Some(0) {

@@ -12,6 +12,7 @@ use rapidhash::RapidHashSet;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::config::MAX_THREADS;
 
 /// The `[near_line]` table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,10 +39,10 @@ impl Default for NearLineConfig {
 impl NearLineConfig {
     pub(crate) fn check(&self) -> Result<(), Error> {
         let numbers = [self.keep, self.candidates, self.widen, self.queue, self.threads];
-        match numbers.contains(&0) || self.threads > 256 {
-            true => {
-                Err(Error::Config("[near_line]: every key must be above 0, `threads` at most 256".into()))
-            }
+        match numbers.contains(&0) || self.threads > MAX_THREADS {
+            true => Err(Error::Config(format!(
+                "[near_line]: every key must be above 0, `threads` at most {MAX_THREADS}"
+            ))),
             false => Ok(()),
         }
     }

@@ -11,11 +11,10 @@ use crate::catalogue::{Catalogue, Snapshot};
 use crate::chain::Work;
 use crate::channel::{self, CHANNELS, Candidate, Resources, Setup};
 use crate::config::{ChannelConfig, PipelineConfig};
-use crate::facts::CatalogueConfig;
 use crate::fuse::{Fuse, Listed};
 use crate::merge::{Merged, with_tails};
 use crate::recall::{self, HUNG_LIMIT, Lane};
-use crate::rule::Named;
+use crate::rule::{Named, RULES};
 use crate::trace::Feed;
 use crate::{Error, Request};
 
@@ -39,7 +38,7 @@ pub struct Pipeline {
 pub(crate) enum Mode {
     /// One request, now: slow and failing parts are done without.
     Live,
-    /// Many requests, reproducibly: no deadlines, and failing parts are errors.
+    /// Many requests, reproducibly: no deadlines, and a failing ranker is an error.
     Batch,
 }
 
@@ -47,11 +46,11 @@ impl Pipeline {
     /// Builds channels and rules.
     ///
     /// # Errors
-    /// An unknown channel, rule, task or option (the nearest is given), a value out of range, or a channel
+    /// An unknown channel, rule, task, field, kind of action or option (the nearest is given), a value out of range, or a channel
     /// whose parts are missing.
     pub fn new(config: PipelineConfig, catalogue: Arc<Catalogue>, parts: Resources) -> Result<Self, Error> {
         config.check()?;
-        let lanes = lanes(&config, &parts, catalogue.config())?;
+        let lanes = lanes(&config, &parts, &catalogue)?;
         let tasks = parts.scorer.as_ref().map_or(&[][..], |s| s.tasks());
         let listed: Vec<Listed<'_>> =
             lanes.iter().map(|l| Listed { name: &l.name, quota: l.quota }).collect();
@@ -95,6 +94,22 @@ impl Pipeline {
         &self.config
     }
 
+    /// What is configured and does nothing here, one sentence each: rules that go by an item's author where items have none.
+    pub fn notes(&self) -> Vec<String> {
+        let author = &self.catalogue.config().author;
+        let by_author = |name: &str| RULES.iter().any(|d| d.name == name && d.by_author);
+        let idle = self.config.rules.iter().filter(|r| by_author(&r.name));
+        let note = |name: &str| {
+            format!(
+                "rule `{name}` does nothing: no item has a field `{author}`, as `[catalogue] author` has it"
+            )
+        };
+        match self.catalogue.names().has_item_field(author) {
+            true => Vec::new(),
+            false => idle.map(|rule| note(&rule.name)).collect(),
+        }
+    }
+
     /// Names of the channels in use, in order.
     pub fn channels(&self) -> impl Iterator<Item = &str> {
         self.lanes.iter().map(|l| &*l.name)
@@ -113,10 +128,11 @@ impl Pipeline {
     }
 
     /// The feeds of many requests, in their order, from one state of the catalogue: in parallel, scored
-    /// several requests to a batch, without deadlines, so that the result does not depend on the machine.
+    /// several requests to a batch, without deadlines, so that the result does not depend on the machine. A failing
+    /// channel is recorded in the trace and done without: whoever measures looks for it there.
     ///
     /// # Errors
-    /// As [`Pipeline::recommend`]; also when a channel or the ranker fails.
+    /// As [`Pipeline::recommend`]; also when the ranker fails.
     pub fn recommend_batch(&self, requests: &[Request]) -> Result<Vec<Feed>, Error> {
         let snapshot = self.catalogue.snapshot();
         let chunks: Vec<Vec<Feed>> = requests
@@ -147,13 +163,13 @@ impl Pipeline {
     }
 
     /// What each channel finds for a request, one after the other on this thread: for evaluation. Without
-    /// deadlines, fallbacks and ranking; `quota` replaces the channels' own.
+    /// deadlines, fallbacks and ranking; `quota` replaces the channels' own. What fails finds nothing, and says why.
     ///
     /// # Errors
-    /// A channel fails, or the request names a context field that is not declared.
+    /// The request names a context field that is not declared.
     pub fn recall(&self, request: &Request, quota: Option<usize>) -> Result<Recalled, Error> {
         let work = Work::begin(request, &self.catalogue.snapshot())?;
-        recall::each(&self.lanes, work.call(), quota)
+        Ok(recall::each(&self.lanes, work.call(), quota))
     }
 
     /// The channels' lists merged as a request does it, without those of the channels that `keep` leaves out.
@@ -170,8 +186,8 @@ impl Pipeline {
         for request in requests {
             let mut work = Work::begin(request, snapshot)?;
             work.recalled(match mode {
-                Mode::Live => recall::at_once(&self.lanes, work.call(), &self.pool)?,
-                Mode::Batch => recall::in_turn(&self.lanes, work.call())?,
+                Mode::Live => recall::at_once(&self.lanes, work.call(), &self.pool),
+                Mode::Batch => recall::in_turn(&self.lanes, work.call()),
             });
             work.merge(self);
             work.filter(self.config.rank.candidates);
@@ -196,13 +212,11 @@ pub struct Recalled {
     pub lists: Vec<Option<Vec<Candidate>>>,
     /// How long each took, in microseconds.
     pub micros: Vec<u64>,
+    /// Why each failed, where it did; its list is empty then.
+    pub failures: Vec<Option<String>>,
 }
 
-fn lanes(
-    config: &PipelineConfig,
-    parts: &Resources,
-    catalogue: &CatalogueConfig,
-) -> Result<Vec<Lane>, Error> {
+fn lanes(config: &PipelineConfig, parts: &Resources, catalogue: &Catalogue) -> Result<Vec<Lane>, Error> {
     let mut wanted = config.channels.clone();
     if wanted.is_empty() {
         let at_hand = CHANNELS.iter().filter(|d| d.by_default && (d.lacks)(parts).is_none());
@@ -211,7 +225,9 @@ fn lanes(
     let mut lanes = Vec::with_capacity(wanted.len());
     for channel in &wanted {
         let def = channel::find(channel.kind())?;
-        let setup = Setup { name: &channel.name, options: &channel.options, parts, catalogue };
+        let (meanings, names) = (catalogue.config(), catalogue.names());
+        let setup =
+            Setup { name: &channel.name, options: &channel.options, parts, catalogue: meanings, names };
         if let Some(part) = (def.lacks)(parts) {
             return Err(setup.needs(part));
         }

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use rapidhash::RapidHashSet;
 use rayon::ThreadPool;
 
-use crate::Error;
 use crate::channel::{Call, Candidate, Channel};
 use crate::pipeline::Recalled;
 
@@ -135,11 +134,8 @@ fn own(lanes: &[Lane], widen: usize) -> Wanted {
 
 /// Asks by `wave`, then once more the fallbacks of those that failed, were late or were short: each for its own quota and
 /// for what is wanting, since a longer list of a channel begins with its shorter one.
-fn with_fallbacks(
-    lanes: &[Lane],
-    mut wave: impl FnMut(&Wanted) -> Result<Vec<Option<Run>>, Error>,
-) -> Result<Vec<Run>, Error> {
-    let asked = wave(&own(lanes, 1))?;
+fn with_fallbacks(lanes: &[Lane], mut wave: impl FnMut(&Wanted) -> Vec<Option<Run>>) -> Vec<Run> {
+    let asked = wave(&own(lanes, 1));
     let idle = || Run::skipped("on standby");
     let mut runs: Vec<Run> = asked.into_iter().map(|run| run.unwrap_or_else(idle)).collect();
     let mut wanted: Wanted = vec![None; lanes.len()];
@@ -154,9 +150,9 @@ fn with_fallbacks(
         }
     }
     if moved.is_empty() {
-        return Ok(runs);
+        return runs;
     }
-    for (at, run) in wave(&wanted)?.into_iter().enumerate() {
+    for (at, run) in wave(&wanted).into_iter().enumerate() {
         let Some(run) = run else { continue };
         // What it gave at first is better than nothing.
         if lanes[at].standby || matches!(run.outcome, Outcome::Answered(_)) {
@@ -168,7 +164,7 @@ fn with_fallbacks(
         runs[to].inherited += weight;
         runs[to].stands_in.push(from as u16);
     }
-    Ok(runs)
+    runs
 }
 
 /// First occurrences, at most `k`.
@@ -179,17 +175,9 @@ fn lawful(found: Vec<Candidate>, k: usize) -> Vec<Candidate> {
 
 /// One after the other on this thread, without deadlines: for batches, where the same request must give the
 /// same feed however busy the machine is.
-///
-/// # Errors
-/// A channel failed: an evaluation must not go on without it unnoticed.
-pub(crate) fn in_turn(lanes: &[Lane], call: &Call) -> Result<Vec<Run>, Error> {
+pub(crate) fn in_turn(lanes: &[Lane], call: &Call) -> Vec<Run> {
     with_fallbacks(lanes, |wanted| {
-        let failing = |lane: &Lane, run: Run| match run.outcome {
-            Outcome::Failed(why) => Err(Error::Part(format!("channel `{}` failed: {why}", lane.name))),
-            _ => Ok(Some(run)),
-        };
-        let runs = lanes.iter().zip(wanted);
-        runs.map(|(lane, k)| k.map_or(Ok(None), |k| failing(lane, alone(lane, call, k)))).collect()
+        lanes.iter().zip(wanted).map(|(lane, k)| k.map(|k| alone(lane, call, k))).collect()
     })
 }
 
@@ -205,10 +193,7 @@ pub(crate) fn widely(lanes: &[Lane], call: &Call, widen: usize) -> Vec<Run> {
 }
 
 /// Every lane's own list, one after the other, without fallbacks; `quota` replaces the lanes' own.
-///
-/// # Errors
-/// A channel failed.
-pub(crate) fn each(lanes: &[Lane], call: &Call, quota: Option<usize>) -> Result<Recalled, Error> {
+pub(crate) fn each(lanes: &[Lane], call: &Call, quota: Option<usize>) -> Recalled {
     let mut out = Recalled::default();
     for lane in lanes {
         let run = match lane.standby {
@@ -216,15 +201,15 @@ pub(crate) fn each(lanes: &[Lane], call: &Call, quota: Option<usize>) -> Result<
             false => alone(lane, call, quota.unwrap_or(lane.quota)),
         };
         out.micros.push(run.micros);
-        out.lists.push(match run.outcome {
-            Outcome::Answered(found) => Some(found),
-            Outcome::Failed(why) => {
-                return Err(Error::Part(format!("channel `{}` failed: {why}", lane.name)));
-            }
-            Outcome::Late | Outcome::Skipped(_) => None,
-        });
+        let (list, failure) = match run.outcome {
+            Outcome::Answered(found) => (Some(found), None),
+            Outcome::Failed(why) => (Some(Vec::new()), Some(why)),
+            Outcome::Late | Outcome::Skipped(_) => (None, None),
+        };
+        out.lists.push(list);
+        out.failures.push(failure);
     }
-    Ok(out)
+    out
 }
 
 fn alone(lane: &Lane, call: &Call, k: usize) -> Run {
@@ -242,8 +227,8 @@ const DONE: u8 = 2;
 
 /// All at once on `pool`, each until its deadline; then the fallbacks that are needed, each until its own. The
 /// caller must not be a worker of `pool`.
-pub(crate) fn at_once(lanes: &[Lane], call: &Arc<Call>, pool: &ThreadPool) -> Result<Vec<Run>, Error> {
-    with_fallbacks(lanes, |wanted| Ok(together(lanes, wanted, call, pool)))
+pub(crate) fn at_once(lanes: &[Lane], call: &Arc<Call>, pool: &ThreadPool) -> Vec<Run> {
+    with_fallbacks(lanes, |wanted| together(lanes, wanted, call, pool))
 }
 
 fn together(lanes: &[Lane], wanted: &Wanted, call: &Arc<Call>, pool: &ThreadPool) -> Vec<Option<Run>> {

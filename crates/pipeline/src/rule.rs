@@ -49,6 +49,8 @@ pub trait Rule: Send + Sync {
 pub struct RuleDef {
     /// Name in configurations and traces.
     pub name: &'static str,
+    /// Whether it does nothing where items have no author.
+    pub by_author: bool,
     /// Makes the rule from its options.
     pub build: fn(&toml::Table) -> Result<Box<dyn Rule>, Error>,
 }

@@ -8,6 +8,7 @@ pub mod index;
 pub mod quickstart;
 pub mod recall;
 mod recall_mine;
+mod recall_table;
 mod recall_train;
 pub mod recipe;
 pub mod report;

@@ -17,14 +17,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::chain::{Chain, RunDir};
+use crate::chain::{self, Chain, RunDir};
 use crate::clock::ShiftedClock;
+use crate::failing::Failing;
 use crate::progress::Bar;
 use crate::recalling::{self, Lesson};
 use crate::records::Records;
 use crate::serving::{self, Listen};
 use crate::training::Job;
-use crate::{Failure, Global, Verdict, discover, measure, output, preparing, presets};
+use crate::{Failure, Global, Verdict, discover, measure, output, preparing, presets, run_file};
 
 /// The whole loop: logs, models, one table of what they reach, a served feed.
 #[derive(Args)]
@@ -107,6 +108,9 @@ pub fn run(options: Options, global: &Global) -> Result<Verdict, Failure> {
     }
     // Before an earlier run is replaced.
     let found = options.data.as_deref().map(discover::dataset).transpose()?;
+    if let Some(config) = &found {
+        run_file::match_ids(&mut models.pipeline.catalogue, &config.dataset)?;
+    }
     let dir = fresh(&options.dir)?;
     let (root, config, world) = match (&options.data, found) {
         (Some(folder), Some(config)) => (folder.clone(), config, None),
@@ -115,29 +119,34 @@ pub fn run(options: Options, global: &Global) -> Result<Verdict, Failure> {
             (root, config, Some(world))
         }
     };
-    let names = &mut models.pipeline.catalogue;
-    config.user_column().clone_into(&mut names.user_id);
-    config.item_column().clone_into(&mut names.item_id);
+    run_file::match_ids(&mut models.pipeline.catalogue, &config.dataset)?;
     preparing::run(&root, &config, &dir.prepared(), false, global)?;
     let prepared = Prepared::open(&dir.prepared())?;
-    Records::read(&root, &config, &prepared)?.save(&dir.records())?;
+    let records = Records::read(&root, &config, &prepared)?;
+    records.save(&dir.records())?;
+    // Before minutes of work: a name that there is not would only be found at their end.
+    drop(chain::catalogue(&prepared, &records, &models.pipeline)?);
+    drop(records);
     train(&prepared, &models, &dir, global)?;
     tune(&mut models, &dir, options.eval_users, global)?;
-    let table = table(&options, &models, &dir, world.as_ref(), global)?;
+    // From here on the run can be served, whatever becomes of measuring it.
+    run_file::write(&dir, &models.pipeline)?;
+    let (table, failing) = table(&options, &models, &dir, world.as_ref(), global)?;
     let seconds = started.elapsed().as_secs_f64();
     print_table(&table, world.is_some());
     let end_ms = world.as_ref().map_or_else(|| last_action(&prepared), |w| Ok(w.end_ms()))?;
-    std::fs::write(dir.config(), toml::to_string(&models.pipeline)?)?;
     drop((world, prepared));
-    let report = json!({ "table": table, "seconds": seconds, "peak_rss_mb": output::peak_rss_mb() });
+    let report = json!({
+        "table": table, "failed": failing, "seconds": seconds, "peak_rss_mb": output::peak_rss_mb(),
+    });
     serve(&options, &dir, models.pipeline, (end_ms, report), global)
 }
 
 fn models(file: Option<&Path>) -> Result<Models, Failure> {
-    Ok(match file {
-        Some(path) => config::read(path)?,
-        None => config::parse(presets::QUICKSTART, "presets/quickstart.toml")?,
-    })
+    let Some(path) = file else { return Ok(config::parse(presets::QUICKSTART, "presets/quickstart.toml")?) };
+    let models: Models = config::read(path)?;
+    models.pipeline.check().map_err(|e| format!("{}: {e}", path.display()))?;
+    Ok(models)
 }
 
 /// An empty folder; one that another program filled is left alone.
@@ -209,10 +218,12 @@ fn tune(models: &mut Models, dir: &RunDir, most: usize, global: &Global) -> Resu
         bar.done("no user has a past and a future around the validation split; weights stay as they are");
         return Ok(());
     }
+    let mut failing = Failing::default();
     let mut best: Option<(f64, BTreeMap<String, f32>)> = None;
     for (tried, weights) in combinations(&models.tune).into_iter().enumerate() {
         chain.fused_with(&weights)?;
-        let lists = full_chain(&chain, &users)?;
+        failing = Failing::default();
+        let lists = full_chain(&chain, &users, &mut failing)?;
         let metrics = eval::lists(&users, &lists, &CUTS, chain.prepared.items.len());
         let of = |key: &str| metrics.get(key).copied().unwrap_or(0.0);
         let score = (of("recall@50") * of("ndcg@10")).sqrt();
@@ -224,6 +235,7 @@ fn tune(models: &mut Models, dir: &RunDir, most: usize, global: &Global) -> Resu
     let Some((_, weights)) = best else { return Ok(()) };
     let shown: Vec<String> = weights.iter().map(|(name, w)| format!("{name} {w}")).collect();
     bar.done(format!("on {} users of the validation split: {}", users.users.len(), shown.join(", ")));
+    failing.tell(users.users.len());
     models.pipeline.fuse.channels.extend(weights);
     Ok(())
 }
@@ -257,7 +269,7 @@ fn table(
     dir: &RunDir,
     world: Option<&World>,
     global: &Global,
-) -> Result<Vec<Row>, Failure> {
+) -> Result<(Vec<Row>, Failing), Failure> {
     let bar = Bar::new("compare", 0, "lists", global.quiet);
     let past = [Split::Train, Split::Valid];
     let chain = Chain::open(dir, models.pipeline.clone(), &past)?;
@@ -286,12 +298,14 @@ fn table(
             LIST,
         )?,
     );
-    add("full chain", &full_chain(&chain, &users)?);
+    let mut failing = Failing::default();
+    add("full chain", &full_chain(&chain, &users, &mut failing)?);
     if let Some(world) = world {
         add("oracle", &oracle(world, prepared, &users));
     }
     bar.done(format!("{} users with a past and a future", users.users.len()));
-    Ok(rows)
+    failing.tell(users.users.len());
+    Ok((rows, failing))
 }
 
 fn popular(chain: &Chain, users: &EvalUsers) -> Vec<Vec<u32>> {
@@ -303,8 +317,10 @@ fn popular(chain: &Chain, users: &EvalUsers) -> Vec<Vec<u32>> {
 }
 
 /// The chain as it is served, asked for every user at the start of the test split.
-fn full_chain(chain: &Chain, users: &EvalUsers) -> Result<Vec<Vec<u32>>, Failure> {
+/// Channels that fail are done without and counted.
+fn full_chain(chain: &Chain, users: &EvalUsers, failing: &mut Failing) -> Result<Vec<Vec<u32>>, Failure> {
     let feeds = chain.pipeline.recommend_batch(&chain.requests(users, LIST))?;
+    failing.hear(&feeds);
     Ok(feeds.into_iter().map(|feed| feed.items.iter().map(|i| i.row).collect()).collect())
 }
 
@@ -380,6 +396,7 @@ fn serve(
 ) -> Result<Verdict, Failure> {
     let clock: Arc<dyn Clock> = Arc::new(ShiftedClock::showing(end_ms));
     let chain = Chain::open(dir, pipeline, &Split::ALL)?;
+    chain.tell_notes();
     let parts = serving::parts(chain, dir, clock.clone(), global)?;
     let serve = options.listen.config(clock)?;
     if !options.once {

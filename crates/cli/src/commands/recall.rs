@@ -2,18 +2,18 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 use millstream_data::{EvalUsers, Ragged, Split};
-use millstream_pipeline::{Candidate, PipelineConfig, Recalled};
+use millstream_pipeline::PipelineConfig;
 use millstream_schema::History;
-use millstream_train::{Metrics, eval};
 use rayon::prelude::*;
-use serde::Serialize;
 use serde_json::json;
 use std::path::PathBuf;
+use std::time::Instant;
 
+use super::recall_table::{self, Found, Judged, slices};
 use super::{recall_mine, recall_train};
 use crate::chain::{Chain, RunDir};
 use crate::progress::Bar;
-use crate::{Failure, Global, Verdict, measure, output, serving};
+use crate::{Failure, Global, Verdict, measure, output, run_file};
 
 /// Recall: models for its channels, and what each channel finds and misses.
 #[derive(Subcommand)]
@@ -35,7 +35,8 @@ Examples:
   millstream recall eval --run millstream-quickstart --channel two_tower --channel hot
   millstream recall eval --run millstream-quickstart --where region=r3 --max-history 5
 
-Counting channels count what lies before the part that is measured. Choose by `valid`; look at `test` once.")]
+Counting channels count what lies before the part that is measured. A channel that fails is counted as such and done without.
+Choose by `valid`; look at `test` once.")]
 pub struct Options {
     /// Folder of a run, as `quickstart` leaves it; its run.toml says which channels there are.
     #[arg(long, value_name = "DIR")]
@@ -43,7 +44,7 @@ pub struct Options {
     /// Which part to measure on.
     #[arg(long, value_enum, default_value = "valid")]
     split: Part,
-    /// Lengths of the lists that are judged.
+    /// Lengths of the lists that are judged; none counts for more than the items there are.
     #[arg(long, value_name = "K,K,…", value_delimiter = ',', default_value = "10,50,200")]
     k: Vec<usize>,
     /// Candidates that each channel is asked for, instead of its own quota.
@@ -75,41 +76,6 @@ enum Part {
     Test,
 }
 
-/// One channel, or the merged set.
-#[derive(Serialize)]
-struct Row {
-    name: String,
-    /// Share of the users for whom it was asked.
-    asked: f64,
-    /// Candidates per user asked.
-    candidates: f64,
-    metrics: Metrics,
-    /// Mean, median and 99th percentile of its time in microseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    micros: Option<Micros>,
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    part: Option<InMerged>,
-}
-
-/// A channel's part in the merged set, cut at the largest k.
-#[derive(Serialize)]
-struct InMerged {
-    /// Share of the merged items that came in by it.
-    first_share: f64,
-    /// Share of the merged right items that it found, and that only it found.
-    right_share: f64,
-    right_only_share: f64,
-    /// What each metric of the merged set is less without it.
-    lost: Metrics,
-}
-
-#[derive(Serialize)]
-struct Micros {
-    mean: f64,
-    p50: f64,
-    p99: f64,
-}
-
 /// Runs the command.
 pub fn run(command: Command, global: &Global) -> Result<Verdict, Failure> {
     let options = match command {
@@ -121,22 +87,24 @@ pub fn run(command: Command, global: &Global) -> Result<Verdict, Failure> {
         return Err("--k, --quota and --users must be above 0".into());
     }
     let dir = RunDir(options.run.clone());
-    let config = chosen(serving::configuration(&dir)?, &options.channels)?;
+    let config = chosen(run_file::read(&dir)?, &options.channels)?;
     let (split, history): (Split, &[Split]) = match options.split {
         Part::Valid => (Split::Valid, &[Split::Train]),
         Part::Test => (Split::Test, &[Split::Train, Split::Valid]),
     };
     let chain = Chain::open(&dir, config, history)?;
     let users = evaluated(&chain, split, &options)?;
+    let k = lengths(&options.k, chain.prepared.items.len());
     let bar = Bar::new("recall", users.users.len() as u64, "users", global.quiet);
-    let found = recall(&chain, &users, &options, &bar)?;
+    let found = recall(&chain, &users, (&options, k.iter().copied().max().unwrap_or(1)), &bar)?;
     bar.done(format!("{} users", users.users.len()));
-    let judged = Judged { chain: &chain, users: &users, found: &found, k: &options.k };
-    let (channels, merged) = judged.rows(options.timed);
-    print(&channels, &merged, &options.k);
+    let judged = Judged { chain: &chain, users: &users, found: &found, k: &k };
+    let (channels, merged) = judged.rows();
+    recall_table::print(&channels, &merged, &k);
+    judged.failing().tell(users.users.len());
     if global.json {
         output::json(&json!({
-            "split": split.as_str(), "users": users.users.len(), "k": options.k, "channels": channels,
+            "split": split.as_str(), "users": users.users.len(), "k": k, "channels": channels,
             "merged": merged, "peak_rss_mb": output::peak_rss_mb(),
         }));
     }
@@ -225,150 +193,50 @@ fn evaluated(chain: &Chain, split: Split, options: &Options) -> Result<EvalUsers
 }
 
 /// Every user's lists: the first ones one after the other, for their times, the others in parallel.
-fn recall(chain: &Chain, users: &EvalUsers, options: &Options, bar: &Bar) -> Result<Vec<Recalled>, Failure> {
-    let requests = chain.requests(users, options.k.iter().copied().max().unwrap_or(1));
+fn recall(
+    chain: &Chain,
+    users: &EvalUsers,
+    (options, most): (&Options, usize),
+    bar: &Bar,
+) -> Result<Vec<Found>, Failure> {
+    let requests = chain.requests(users, most);
     let one = |request| chain.pipeline.recall(request, options.quota);
     // The first request pays for what is made once.
     drop(one(&requests[0])?);
     let (timed, others) = requests.split_at(options.timed.min(requests.len()));
     let mut found = Vec::with_capacity(requests.len());
     for request in timed {
-        found.push(one(request)?);
+        let start = Instant::now();
+        let recalled = one(request)?;
+        let merged = chain.pipeline.merge_lists(&slices(&recalled), &|_| true);
+        let micros = start.elapsed().as_micros() as u64;
+        drop(merged);
+        found.push(Found { recalled, micros: Some(micros) });
         bar.at(found.len() as u64);
     }
-    found.extend(others.par_iter().map(one).collect::<Result<Vec<_>, _>>()?);
+    let untimed = |request| one(request).map(|recalled| Found { recalled, micros: None });
+    found.extend(others.par_iter().map(untimed).collect::<Result<Vec<_>, _>>()?);
     Ok(found)
 }
 
-struct Judged<'a> {
-    chain: &'a Chain,
-    users: &'a EvalUsers,
-    found: &'a [Recalled],
-    k: &'a [usize],
-}
-
-impl Judged<'_> {
-    fn most(&self) -> usize {
-        self.k.iter().copied().max().unwrap_or(1)
-    }
-
-    fn metrics(&self, lists: &[Vec<u32>]) -> Metrics {
-        let wanted = ["recall@", "hit_rate@", "ndcg@", "coverage@", "tail_share@", "gini@"];
-        let mut metrics = eval::lists_beside(self.users, lists, self.k, &self.chain.prepared.item_positives);
-        metrics.retain(|key, _| wanted.iter().any(|w| key.starts_with(w)));
-        metrics
-    }
-
-    /// The merged lists without the channel at this place, if one is given.
-    fn merged(&self, without: Option<usize>) -> Vec<Vec<u32>> {
-        let of = |found: &Recalled| {
-            let mut items = self.chain.pipeline.merge_lists(&slices(found), &|at| Some(at) != without).items;
-            items.truncate(self.most());
-            items
-        };
-        self.found.par_iter().map(of).collect()
-    }
-
-    fn rows(&self, timed: usize) -> (Vec<Row>, Row) {
-        let lists = self.merged(None);
-        let users = self.found.len() as f64;
-        let candidates = lists.iter().map(Vec::len).sum::<usize>() as f64 / users;
-        let metrics = self.metrics(&lists);
-        let merged = Row { name: "merged".into(), asked: 1.0, candidates, metrics, micros: None, part: None };
-        let names: Vec<&str> = self.chain.pipeline.channels().collect();
-        let channels = names.iter().enumerate().map(|(at, name)| self.channel((at, name), &merged, timed));
-        (channels.collect(), merged)
-    }
-
-    fn channel(&self, (at, name): (usize, &str), merged: &Row, timed: usize) -> Row {
-        let list =
-            |found: &Recalled| -> Vec<u32> { found.lists[at].iter().flatten().map(|c| c.item).collect() };
-        let lists: Vec<Vec<u32>> = self.found.par_iter().map(list).collect();
-        let asked = self.found.iter().filter(|f| f.lists[at].is_some()).count();
-        let candidates = lists.iter().map(Vec::len).sum::<usize>() as f64 / asked.max(1) as f64;
-        let without = self.metrics(&self.merged(Some(at)));
-        let less = |(key, of_all): (&String, &f64)| Some((key.clone(), of_all - without.get(key)?));
-        let lost = merged.metrics.iter().filter_map(less).collect();
-        Row {
-            name: name.to_owned(),
-            asked: asked as f64 / self.found.len() as f64,
-            candidates,
-            metrics: self.metrics(&lists),
-            micros: self.micros(at, timed),
-            part: Some(self.part(at, lost)),
+/// The lengths without repetitions, none beyond the number of items there are: longer lists hold no more.
+fn lengths(k: &[usize], items: usize) -> Vec<usize> {
+    let mut all: Vec<usize> = Vec::new();
+    for k in k.iter().map(|&k| k.min(items)) {
+        if !all.contains(&k) {
+            all.push(k);
         }
     }
+    all
+}
 
-    fn part(&self, at: usize, lost: Metrics) -> InMerged {
-        // [items, came in by it, right, right and found by it, right and found by it alone]
-        let count = |(place, found): (usize, &Recalled)| -> [usize; 5] {
-            let merged = self.chain.pipeline.merge_lists(&slices(found), &|_| true);
-            let truth = self.users.truth.row(place);
-            let mut sums = [0; 5];
-            for (at_place, item) in merged.items.iter().take(self.most()).enumerate() {
-                let hits = merged.hits(at_place);
-                let own = hits.iter().any(|h| h.channel as usize == at);
-                let right = truth.contains(item);
-                sums[0] += 1;
-                sums[1] += usize::from(hits.first().is_some_and(|h| h.channel as usize == at));
-                sums[2] += usize::from(right);
-                sums[3] += usize::from(right && own);
-                sums[4] += usize::from(right && own && hits.len() == 1);
-            }
-            sums
-        };
-        let add = |a: [usize; 5], b: [usize; 5]| std::array::from_fn(|i| a[i] + b[i]);
-        let sums = self.found.par_iter().enumerate().map(count).reduce(|| [0; 5], add);
-        let share = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;
-        InMerged {
-            first_share: share(sums[1], sums[0]),
-            right_share: share(sums[3], sums[2]),
-            right_only_share: share(sums[4], sums[2]),
-            lost,
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_no_longer_than_the_catalogue() {
+        assert_eq!(lengths(&[10, 50, 10, 200], 1000), [10, 50, 200]);
+        assert_eq!(lengths(&[10, 50, 100_000_000], 40), [10, 40]);
     }
-
-    fn micros(&self, at: usize, timed: usize) -> Option<Micros> {
-        let asked = self.found.iter().take(timed).filter(|f| f.lists[at].is_some());
-        let mut all: Vec<u64> = asked.map(|f| f.micros[at]).collect();
-        all.sort_unstable();
-        let quantile = |q: f64| all.get(((all.len() as f64 * q) as usize).min(all.len().saturating_sub(1)));
-        let mean = all.iter().sum::<u64>() as f64 / all.len().max(1) as f64;
-        Some(Micros { mean, p50: *quantile(0.5)? as f64, p99: *quantile(0.99)? as f64 })
-    }
-}
-
-fn slices(found: &Recalled) -> Vec<&[Candidate]> {
-    found.lists.iter().map(|l| l.as_deref().unwrap_or_default()).collect()
-}
-
-fn print(channels: &[Row], merged: &Row, k: &[usize]) {
-    let most = k.iter().copied().max().unwrap_or(1);
-    let mut header = vec![String::new(), "asked".into(), "items".into()];
-    header.extend(k.iter().map(|k| format!("Recall@{k}")));
-    header.push(format!("HitRate@{most}"));
-    header.extend(["coverage", "tail", "Gini", "mean µs", "p99 µs", "first-hit", "only"].map(String::from));
-    header.extend(k.iter().map(|k| format!("lost@{k}")));
-    let rows: Vec<Vec<String>> = channels.iter().chain([merged]).map(|row| cells(row, k, most)).collect();
-    let header: Vec<&str> = header.iter().map(String::as_str).collect();
-    output::line(output::table(&header, &rows).trim_end());
-    output::line(format!(
-        "coverage, tail share, Gini and shares at {most}; only: right items that no other channel found; \
-         lost: Recall of the merged set without the channel"
-    ));
-}
-
-fn cells(row: &Row, k: &[usize], most: usize) -> Vec<String> {
-    let metric = |key: &str, k: usize| output::figure(row.metrics.get(&format!("{key}@{k}")).copied());
-    let time = |of: fn(&Micros) -> f64| row.micros.as_ref().map_or("–".into(), |m| format!("{:.0}", of(m)));
-    let share = |of: fn(&InMerged) -> f64| output::figure(row.part.as_ref().map(of));
-    let mut cells =
-        vec![row.name.clone(), format!("{:.0} %", 100.0 * row.asked), format!("{:.1}", row.candidates)];
-    cells.extend(k.iter().map(|&k| metric("recall", k)));
-    cells.extend(["hit_rate", "coverage", "tail_share", "gini"].map(|key| metric(key, most)));
-    cells.extend([time(|m| m.mean), time(|m| m.p99)]);
-    cells.extend([share(|p| p.first_share), share(|p| p.right_only_share)]);
-    let lost = |k: &usize| row.part.as_ref().and_then(|p| p.lost.get(&format!("recall@{k}")).copied());
-    cells.extend(k.iter().map(|k| output::figure(lost(k))));
-    cells
 }

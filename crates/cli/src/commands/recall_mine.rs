@@ -7,8 +7,9 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use crate::chain::{Chain, RunDir};
+use crate::failing::Failing;
 use crate::progress::Bar;
-use crate::{Failure, Global, Verdict, measure, output, serving};
+use crate::{Failure, Global, Verdict, measure, output, run_file};
 
 /// Requests answered between two looks at the clock.
 const WAVE: usize = 256;
@@ -54,15 +55,18 @@ pub fn run(options: Options, global: &Global) -> Result<Verdict, Failure> {
         return Err("--keep, --page and --users must be above 0".into());
     }
     let dir = RunDir(options.run.clone());
-    let mut config = serving::configuration(&dir)?;
+    let mut config = run_file::read(&dir)?;
     (config.passed_over.keep, config.passed_over.skip) = (options.keep, options.skip);
     let chain = Chain::open(&dir, config, &[Split::Train])?;
     let users = chain.prepared.users_before(Split::Valid, options.users, measure::EVAL_SEED)?;
     let requests = chain.requests(&users, options.page);
     let bar = Bar::new("mine", requests.len() as u64, "requests", global.quiet);
     let (mut text, mut lines, mut items) = (Vec::new(), 0u64, 0u64);
+    let mut failing = Failing::default();
     for (wave, asked) in requests.chunks(WAVE).enumerate() {
-        for (feed, request) in chain.pipeline.recommend_batch(asked)?.into_iter().zip(asked) {
+        let feeds = chain.pipeline.recommend_batch(asked)?;
+        failing.hear(&feeds);
+        for (feed, request) in feeds.into_iter().zip(asked) {
             if feed.passed_over.is_empty() {
                 continue;
             }
@@ -83,11 +87,14 @@ pub fn run(options: Options, global: &Global) -> Result<Verdict, Failure> {
         )
         .into());
     }
+    chain.tell_notes();
+    failing.tell(requests.len());
     millstream_data::write_text(&options.out, &String::from_utf8(text)?)?;
     output::line(format!("{}: {lines} requests, {items} items", options.out.display()));
     if global.json {
         output::json(&json!({
-            "requests": lines, "items": items, "out": options.out, "peak_rss_mb": output::peak_rss_mb(),
+            "requests": lines, "items": items, "out": options.out, "failed": failing,
+            "peak_rss_mb": output::peak_rss_mb(),
         }));
     }
     Ok(Verdict::Done)

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use crate::chain::RunDir;
 use crate::recalling::{self, Lesson, Taught};
-use crate::{Failure, Global, Verdict, output, serving};
+use crate::{Failure, Global, Verdict, output, run_file};
 
 /// Train the models of a run's `[[recall.model]]` on its prepared log.
 #[derive(Args)]
@@ -53,7 +53,7 @@ enum Until {
 /// Runs the command.
 pub fn run(options: Options, global: &Global) -> Result<Verdict, Failure> {
     let dir = RunDir(options.run);
-    let config = serving::configuration(&dir)?;
+    let config = run_file::read(&dir)?;
     let models = recalling::chosen(&config, &options.models)?;
     let prepared = Prepared::open(&dir.prepared())?;
     let until = match options.until {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::chain::{Chain, RunDir};
 use crate::serving::{self, Listen};
-use crate::{Failure, Global, Verdict};
+use crate::{Failure, Global, Verdict, run_file};
 
 /// Serve a run's models over HTTP.
 #[derive(Args)]
@@ -29,9 +29,10 @@ pub struct Options {
 pub fn run(options: Options, global: &Global) -> Result<Verdict, Failure> {
     options.listen.check()?;
     let dir = RunDir(options.run);
-    let config = serving::configuration(&dir)?;
+    let config = run_file::read(&dir)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let chain = Chain::open(&dir, config, &Split::ALL)?;
+    chain.tell_notes();
     let parts = serving::parts(chain, &dir, clock.clone(), global)?;
     serving::until_stopped(options.listen.config(clock)?, parts)
 }

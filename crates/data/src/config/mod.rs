@@ -329,12 +329,24 @@ impl DatasetConfig {
 
     /// The column that holds a user's id on the user side.
     pub fn user_column(&self) -> &str {
-        id_column(self.dataset.users.as_ref(), self.dataset.events.as_ref().map(|e| &*e.user), "user_id")
+        self.dataset.user_column()
     }
 
     /// The column that holds an item's id on the item side.
     pub fn item_column(&self) -> &str {
-        id_column(self.dataset.items.as_ref(), self.dataset.events.as_ref().map(|e| &*e.item), "item_id")
+        self.dataset.item_column()
+    }
+}
+
+impl Dataset {
+    /// The column that holds a user's id on the user side.
+    pub fn user_column(&self) -> &str {
+        id_column(self.users.as_ref(), self.events.as_ref().map(|e| &*e.user), "user_id")
+    }
+
+    /// The column that holds an item's id on the item side.
+    pub fn item_column(&self) -> &str {
+        id_column(self.items.as_ref(), self.events.as_ref().map(|e| &*e.item), "item_id")
     }
 }
 

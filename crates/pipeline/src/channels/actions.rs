@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use millstream_schema::ItemRow;
 use millstream_schema::examples::Action;
-use millstream_schema::{EventKind, ItemRow};
 
 use crate::channel::Setup;
-use crate::{Error, Request};
+use crate::{Error, Request, names};
 
 const DAY_MS: f64 = 86_400_000.0;
 
@@ -24,7 +24,11 @@ pub(super) fn by_code(setup: &Setup<'_>, kinds: &BTreeMap<String, f32>) -> Resul
     if !kinds.values().all(fine) {
         return Err(setup.refuse("the weights of `kinds` must be 0 or more"));
     }
-    kinds.iter().map(|(name, weight)| Ok((name.parse::<EventKind>()?.code(), *weight))).collect()
+    let code = |(name, weight): (&String, &f32)| {
+        let kind = names::action(name, &setup.parts.event_kinds);
+        Ok((kind.map_err(|e| setup.refuse(format!("key `kinds`: {e}")))?.code(), *weight))
+    };
+    kinds.iter().map(code).collect()
 }
 
 impl Weighing {

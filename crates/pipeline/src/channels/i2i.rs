@@ -109,6 +109,13 @@ fn build(setup: &Setup<'_>) -> Result<Arc<dyn Channel>, Error> {
     if options.scene.is_none() && (options.scene_field.is_some() || !options.scenes.is_empty()) {
         return Err(setup.refuse("`scenes` and `scene_field` need the context field that `scene` names"));
     }
+    let (scene, field) = (options.scene.as_deref(), options.scene_field.as_deref());
+    scene
+        .map_or(Ok(()), |name| setup.names.context_field(name))
+        .map_err(|e| setup.refuse(format!("key `scene`: {e}")))?;
+    field
+        .map_or(Ok(()), |name| setup.names.item_field(name))
+        .map_err(|e| setup.refuse(format!("key `scene_field`: {e}")))?;
     Ok(Arc::new(I2i { lists, kinds: by_code(setup, &options.kinds)?, options }))
 }
 

@@ -77,6 +77,7 @@ fn build(setup: &Setup<'_>) -> Result<Arc<dyn Channel>, Error> {
     if options.max_words == 0 || !(options.max_share > 0.0 && options.max_share <= 1.0) {
         return Err(setup.refuse("`max_words` must be above 0 and `max_share` in (0, 1]"));
     }
+    super::check_user_fields(setup, &options.user_fields)?;
     let weighing = Weighing::new(setup, options.max_history, options.half_life_days, &options.kinds)?;
     Ok(Arc::new(Keyword { weighing, options }))
 }

@@ -19,7 +19,14 @@ pub mod vector;
 use millstream_schema::ItemRow;
 use rapidhash::RapidHashSet;
 
-use crate::channel::Candidate;
+use crate::Error;
+use crate::channel::{Candidate, Setup};
+
+/// Refuses an option `user_fields` that names a field which no user has.
+fn check_user_fields(setup: &Setup<'_>, fields: &[String]) -> Result<(), Error> {
+    let check = |name: &String| setup.names.user_field(name);
+    fields.iter().try_for_each(check).map_err(|e| setup.refuse(format!("key `user_fields`: {e}")))
+}
 
 /// Candidates of scored items, in their order.
 fn candidates(found: Vec<(ItemRow, f32)>) -> Vec<Candidate> {

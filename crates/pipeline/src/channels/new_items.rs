@@ -70,6 +70,9 @@ fn build(setup: &Setup<'_>) -> Result<Arc<dyn Channel>, Error> {
     if !pools.iter().all(|ms| ms.is_finite() && *ms >= 1.0) {
         return Err(setup.refuse("key `max_age_days` must be above 0"));
     }
+    if options.order != Order::Newest && !setup.names.has_item_field(&setup.catalogue.author) {
+        return Err(setup.needs("an item field that `[catalogue] author` names, for its `order`"));
+    }
     let weighing = Weighing::new(setup, 100, 30.0, &Default::default())?;
     let popularity = setup.parts.popularity.clone();
     Ok(Arc::new(NewItems { pools, order: options.order, weighing, popularity }))

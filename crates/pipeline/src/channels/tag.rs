@@ -89,6 +89,7 @@ fn build(setup: &Setup<'_>) -> Result<Arc<dyn Channel>, Error> {
     }
     let fields = if options.fields.is_empty() { known } else { &options.fields };
     let starts = fields.iter().map(|f| tag(f, "")).collect();
+    super::check_user_fields(setup, &options.user_fields)?;
     let weighing = Weighing::new(setup, options.max_history, options.half_life_days, &options.kinds)?;
     let (catalogue, popularity) = (setup.catalogue.clone(), setup.parts.popularity.clone());
     Ok(Arc::new(Tag { starts, weighing, options, catalogue, popularity }))

@@ -49,6 +49,9 @@ struct Vector {
 /// Makes the channel; also for `two_tower`.
 pub(super) fn build(setup: &Setup<'_>) -> Result<Arc<dyn Channel>, Error> {
     let options: Options = setup.read()?;
+    if options.min_score.is_some_and(|least| !least.is_finite()) {
+        return Err(setup.refuse("key `min_score` must be a finite number"));
+    }
     let all = &setup.parts.retrievers;
     let wanted = match (&options.retriever, all.len()) {
         (Some(name), _) => name.as_str(),

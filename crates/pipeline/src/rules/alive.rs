@@ -6,7 +6,7 @@ use crate::Error;
 use crate::rule::{Entry, Rule, RuleCall, RuleDef, options};
 
 /// Entry of the list of rules.
-pub const DEF: RuleDef = RuleDef { name: "alive", build };
+pub const DEF: RuleDef = RuleDef { name: "alive", by_author: false, build };
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -14,7 +14,7 @@ use crate::catalogue::Snapshot;
 use crate::rule::{Entry, Rule, RuleCall, RuleDef, options};
 
 /// Entry of the list of rules.
-pub const DEF: RuleDef = RuleDef { name: "mmr", build };
+pub const DEF: RuleDef = RuleDef { name: "mmr", by_author: false, build };
 
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields, default)]

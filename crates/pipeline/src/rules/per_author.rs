@@ -8,7 +8,7 @@ use crate::Error;
 use crate::rule::{Entry, Rule, RuleCall, RuleDef, options};
 
 /// Entry of the list of rules.
-pub const DEF: RuleDef = RuleDef { name: "per_author", build };
+pub const DEF: RuleDef = RuleDef { name: "per_author", by_author: true, build };
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -225,6 +225,10 @@ fn configurations_are_checked_key_by_key() {
         ("[[rule]]\nname = \"mmr\"\noptions = { lamda = 0.5 }", "did you mean `lambda`"),
         ("[fuse]\nweights = { clicks = 1.0 }", "did you mean `click`"),
         ("[rank]\ncandidates = 0", "above 0"),
+        ("[recall]\ndeadline_ms = 0", "`deadline_ms` must be above 0"),
+        ("[recall]\nthreads = 257", "at most 256"),
+        ("[[channel]]\nname = \"hot\"\ndeadline_ms = 0", "channel `hot`: key `deadline_ms` must be above 0"),
+        ("[[channel]]\nname = \"two_tower\"\noptions = { min_score = nan }", "`min_score`"),
     ];
     for (text, word) in wrong {
         let made =

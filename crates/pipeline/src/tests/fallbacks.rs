@@ -66,8 +66,17 @@ fn a_failing_a_late_and_a_short_channel_are_stood_in_for() {
             .filter_map(|t| t.first_hit())
             .collect();
         assert!((8..=10).contains(&second.iter().filter(|c| **c == "spare").count()), "{second:?}");
-        // Where it fails, a batch does not go on unnoticed; a short list is no failure.
-        assert_eq!(pipeline.recommend_batch(&[told(1)]).is_err(), failing);
+        // A batch goes on without what fails, but not unnoticed; a short list is no failure.
+        let batch = pipeline.recommend_batch(&[told(1)]).unwrap().remove(0);
+        let short = channel(&batch, "short");
+        assert_eq!(short.status == ChannelStatus::Failed, failing);
+        assert_eq!(short.reason.as_deref(), failing.then_some("down"));
+        assert_eq!(channel(&batch, "spare").returned, wanting);
+        assert_eq!(batch.items, feed.items);
+        let alone = pipeline.recall(&told(1), None).unwrap();
+        assert_eq!(alone.failures, [failing.then(|| "down".to_owned()), None, None]);
+        assert_eq!(alone.lists[0].is_some(), true);
+        assert!(!failing || alone.lists[0].as_ref().is_some_and(Vec::is_empty));
     }
     let enough = Lane { fallback: Some(1), short: 2, ..lane("enough", 30, Ok(first[..2].to_vec())) };
     let spare = Lane { standby: true, ..lane("spare", 100, Ok(second)) };

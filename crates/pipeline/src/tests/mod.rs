@@ -7,6 +7,7 @@ mod content;
 mod deadlines;
 mod fallbacks;
 mod learned;
+mod names;
 mod remote;
 mod rules;
 mod server;

@@ -8,7 +8,9 @@ use millstream_models::recall::item_cf::{ItemCf, ItemCfConfig};
 use millstream_models::recall::popularity::Popularity;
 use millstream_models::recall::positives::Positives;
 use millstream_schema::examples::Action;
-use millstream_schema::{BadValues, Batch, Column, Encoder, Fitter, Frame, ItemRow, Record, Schema, Side};
+use millstream_schema::{
+    BadValues, Batch, Column, Encoder, EventKind, Fitter, Frame, ItemRow, Record, Schema, Side,
+};
 
 use super::server;
 use crate::channel::{Call, Channel, ChannelDef, Setup, UserVectors, find};
@@ -226,7 +228,9 @@ pub fn channel(kind: &str, options: &str) -> Arc<dyn Channel> {
 
 pub fn built(def: &ChannelDef, options: &str, parts: &Resources) -> Result<Arc<dyn Channel>, Error> {
     let options: toml::Table = options.parse().unwrap();
-    (def.build)(&Setup { name: def.name, options: &options, parts, catalogue: &meanings() })
+    let (meanings, all) = (meanings(), catalogue());
+    let setup = Setup { name: def.name, options: &options, parts, catalogue: &meanings, names: all.names() };
+    (def.build)(&setup)
 }
 
 /// The least that a channel of this kind must be told.
@@ -295,6 +299,13 @@ pub fn resources() -> Resources {
         filters: [("bspm".to_owned(), Arc::new(filter()))].into(),
         near_line: Some(Arc::new(Ahead)),
         popularity: Arc::new(RwLock::new(popularity())),
+        event_kinds: vec![
+            EventKind::Click,
+            EventKind::Cart,
+            EventKind::Order,
+            EventKind::Like,
+            EventKind::Custom("search".into()),
+        ],
     }
 }
 
