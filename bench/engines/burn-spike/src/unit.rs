@@ -22,7 +22,7 @@ pub const UNIT: [(usize, usize); 3] = [(4 * D, H1), (H1, H2), (H2, 1)];
 const H1: usize = 80;
 const H2: usize = 40;
 /// Candidates of a chunk.
-const CHUNK: usize = 16;
+const CHUNK: usize = 32;
 
 /// The unit's parameters, or their gradients, in the form that is multiplied.
 struct Folded {
@@ -95,8 +95,8 @@ struct Kept {
 /// A thread's own memory.
 #[derive(Default)]
 struct Scratch {
-    x: Vec<f32>,
-    dx: Vec<f32>,
+    mixed: Vec<f32>,
+    outer: Vec<f32>,
     d1: Vec<f32>,
     d2: Vec<f32>,
     c: Vec<f32>,
@@ -155,17 +155,14 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     sums.iter().sum()
 }
 
-/// `[h, h ⊙ t]` of each pair.
+/// (W₁ + W₃) + diag(t) W₄, `[D, H1]`.
 #[inline(always)]
-fn crosses(c: &Chunk<'_>, x: &mut [f32]) {
-    for (n, span) in c.spans() {
-        let t = &c.t[n * D..][..D];
-        for e in span {
-            let (h, x) = (&c.h[e * D..][..D], &mut x[e * 2 * D..][..2 * D]);
-            for j in 0..D {
-                x[j] = h[j];
-                x[D + j] = h[j] * t[j];
-            }
+fn mix(w: &Folded, t: &[f32], out: &mut [f32]) {
+    let (a, b) = w.pair.split_at(D * H1);
+    let rows = out.chunks_exact_mut(H1).zip(a.chunks_exact(H1).zip(b.chunks_exact(H1)));
+    for ((out, (a, b)), t) in rows.zip(t) {
+        for j in 0..H1 {
+            out[j] = a[j] + t * b[j];
         }
     }
 }
@@ -178,14 +175,15 @@ fn forward(c: &Chunk<'_>, w: &Folded, out: &mut [f32], kept: &mut Kept, s: &mut 
     if m == 0 {
         return;
     }
-    let x = any(&mut s.x, m * 2 * D);
-    crosses(c, x);
+    let mixed = any(&mut s.mixed, D * H1);
     let own = any(&mut s.c, n * H1);
     own.chunks_exact_mut(H1).for_each(|row| row.copy_from_slice(&w.b1));
     product(own, (n, H1, D), (c.t, D, 1), (&w.own, H1, 1), true);
     let a1 = any(&mut kept.a1, m * H1);
-    product(a1, (m, H1, 2 * D), (x, 2 * D, 1), (&w.pair, H1, 1), false);
-    for (n, span) in c.spans() {
+    for (n, span) in c.spans().filter(|(_, span)| !span.is_empty()) {
+        mix(w, &c.t[n * D..][..D], mixed);
+        let (h, a) = (&c.h[span.start * D..span.end * D], &mut a1[span.start * H1..span.end * H1]);
+        product(a, (span.len(), H1, D), (h, D, 1), (mixed, H1, 1), false);
         let own = &own[n * H1..][..H1];
         for e in span {
             let a = &mut a1[e * H1..][..H1];
@@ -247,24 +245,31 @@ fn backward(
     product(d1, (m, H1, H2), (d2, H2, 1), (&w.w2, 1, H2), false);
     let own = any(&mut s.c, n * H1);
     own.fill(0.0);
-    for (n, e) in c.pairs() {
-        let (a, d, own) = (&a1[e * H1..][..H1], &mut d1[e * H1..][..H1], &mut own[n * H1..][..H1]);
-        for j in 0..H1 {
-            d[j] = if a[j] > 0.0 { d[j] } else { 0.0 };
-            own[j] += d[j];
+    let (mixed, outer) = (any(&mut s.mixed, D * H1), any(&mut s.outer, D * H1));
+    for (n, span) in c.spans().filter(|(_, span)| !span.is_empty()) {
+        let own = &mut own[n * H1..][..H1];
+        for e in span.clone() {
+            let (a, d) = (&a1[e * H1..][..H1], &mut d1[e * H1..][..H1]);
+            for j in 0..H1 {
+                d[j] = if a[j] > 0.0 { d[j] } else { 0.0 };
+                own[j] += d[j];
+            }
         }
-    }
-    let (x, dx) = (any(&mut s.x, m * 2 * D), any(&mut s.dx, m * 2 * D));
-    crosses(c, x);
-    product(&mut sums.pair, (2 * D, H1, m), (x, 1, 2 * D), (d1, H1, 1), true);
-    product(dx, (m, 2 * D, H1), (d1, H1, 1), (&w.pair, 1, H1), false);
-    for (n, e) in c.pairs() {
-        let (h, t, dx) = (&c.h[e * D..][..D], &c.t[n * D..][..D], &dx[e * 2 * D..][..2 * D]);
-        let (gh, gt) = (&mut gh[e * D..][..D], &mut gt[n * D..][..D]);
-        for j in 0..D {
-            gh[j] += dx[j] + dx[D + j] * t[j];
-            gt[j] += dx[D + j] * h[j];
+        let (h, t, d) = (&c.h[span.start * D..span.end * D], &c.t[n * D..][..D], &d1[span.start * H1..]);
+        product(outer, (D, H1, span.len()), (h, 1, D), (d, H1, 1), false);
+        let (da, db) = sums.pair.split_at_mut(D * H1);
+        for k in 0..D {
+            let (row, b) = (&outer[k * H1..][..H1], &w.pair[(D + k) * H1..][..H1]);
+            let (da, db) = (&mut da[k * H1..][..H1], &mut db[k * H1..][..H1]);
+            gt[n * D + k] = dot(row, b);
+            for j in 0..H1 {
+                da[j] += row[j];
+                db[j] += t[k] * row[j];
+            }
         }
+        mix(w, t, mixed);
+        let gh = &mut gh[span.start * D..span.end * D];
+        product(gh, (span.len(), D, H1), (d, H1, 1), (mixed, 1, H1), true);
     }
     own.chunks_exact(H1).for_each(|row| sums.b1.iter_mut().zip(row).for_each(|(b, d)| *b += d));
     product(&mut sums.own, (D, H1, n), (c.t, 1, D), (own, H1, 1), true);
