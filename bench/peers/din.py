@@ -1,6 +1,6 @@
-"""DIN training: batch 1,024, histories of up to 50 from 200,000 items × 32, unit 128-80-40-1, tower 96-200-80-1, 2 threads.
+"""DIN training: batch 1,024, histories of up to 50 from 200,000 items × 32, unit 128-80-40-1, tower 96-200-80-1.
 
-    python bench/peers/din.py [--rounds N] [--steps N] [--ours PATH] [--burn PATH]
+    python bench/peers/din.py [--rounds N] [--steps N] [--threads N] [--ours PATH] [--burn PATH]
 
 PyTorch pads and masks; it runs in the setting that was fastest for it: sparse gradients with AdaGrad on rows, Adam on the
 dense weights, jemalloc. Ours runs the example `din_speed` on the same ids, labels and first weights. Histories are full (50) or
@@ -96,6 +96,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--batches", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=2, help="on a busy machine CPU time says more with 1: PyTorch's threads wait spinning")
     parser.add_argument("--ours", help="path of a built din_speed example; built when absent")
     parser.add_argument("--burn", help="path of a built burn-spike, to be measured as well")
     parser.add_argument("--inside", nargs=3, help=argparse.SUPPRESS)
@@ -117,8 +118,8 @@ def main():
         for shape in ("full", "ragged"):
             for name, (command, preload) in commands.items():
                 def run(command=command + [shape], preload=preload, key=f"{name} {shape}"):
-                    _, start = peer.child(command + ["1"], preload=preload)
-                    found, usage = peer.child(command + [str(args.steps)], preload=preload)
+                    _, start = peer.child(command + ["1"], args.threads, preload)
+                    found, usage = peer.child(command + [str(args.steps)], args.threads, preload)
                     losses[key] = found["losses"]
                     used = usage["user_s"] + usage["system_s"] - start["user_s"] - start["system_s"]
                     rows = BATCH * (args.steps - 1)
