@@ -1,6 +1,6 @@
-"""DIN training: batch 1,024, histories of up to 50 from 200,000 items × 32, unit 128-80-40-1, tower 96-200-80-1, 2 threads.
+"""DIN training: batch 1,024, histories of up to 50 from 200,000 items × 32, unit 128-80-40-1, tower 96-200-80-1.
 
-    python bench/peers/din.py [--rounds N] [--steps N] [--ours PATH]
+    python bench/peers/din.py [--rounds N] [--steps N] [--threads N] [--ours PATH] [--burn PATH]
 
 PyTorch pads and masks; it runs in the setting that was fastest for it: sparse gradients with AdaGrad on rows, Adam on the
 dense weights, jemalloc. Ours runs the example `din_speed` on the same ids, labels and first weights. Histories are full (50) or
@@ -96,7 +96,9 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--batches", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=2, help="on a busy machine CPU time says more with 1: PyTorch's threads wait spinning")
     parser.add_argument("--ours", help="path of a built din_speed example; built when absent")
+    parser.add_argument("--burn", help="path of a built burn-spike, to be measured as well")
     parser.add_argument("--inside", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.inside:
@@ -110,11 +112,14 @@ def main():
         write(folder, args.batches)
         losses, contestants = {}, {}
         commands = {"torch": ([sys.executable, __file__, "--inside", folder], jemalloc), "ours": ([ours, folder], None)}
+        if args.burn:
+            commands["burn"] = ([args.burn, "din", "plain", folder], None)
+            commands["burn, fused unit"] = ([args.burn, "din", "fused", folder], None)
         for shape in ("full", "ragged"):
             for name, (command, preload) in commands.items():
                 def run(command=command + [shape], preload=preload, key=f"{name} {shape}"):
-                    _, start = peer.child(command + ["1"], preload=preload)
-                    found, usage = peer.child(command + [str(args.steps)], preload=preload)
+                    _, start = peer.child(command + ["1"], args.threads, preload)
+                    found, usage = peer.child(command + [str(args.steps)], args.threads, preload)
                     losses[key] = found["losses"]
                     used = usage["user_s"] + usage["system_s"] - start["user_s"] - start["system_s"]
                     rows = BATCH * (args.steps - 1)
@@ -122,7 +127,9 @@ def main():
                 contestants[f"{name} {shape}"] = run
         results = peer.interleave(contestants, args.rounds)
         for shape in ("full", "ragged"):
-            apart = max(abs(a - b) for a, b in zip(losses[f"torch {shape}"], losses[f"ours {shape}"]))
+            apart = max(
+                abs(a - b) for name in commands for a, b in zip(losses[f"torch {shape}"], losses[f"{name} {shape}"])
+            )
             if apart > 1e-4:
                 raise SystemExit(f"first losses differ by {apart} on {shape} histories: {losses}")
             print(f"# first losses agree within {apart:.1e} on {shape} histories", file=sys.stderr)
@@ -132,6 +139,8 @@ def main():
             t, o = results[f"torch {shape}"], results[f"ours {shape}"]
             ratios[f"{shape}: rows/s"] = o["rows_s"] / t["rows_s"]
             ratios[f"{shape}: cpu"] = t["cpu_us_row"] / o["cpu_us_row"]
+            for name in [name for name in commands if name.startswith("burn")]:
+                ratios[f"{shape}: cpu, {name} by ours"] = results[f"{name} {shape}"]["cpu_us_row"] / o["cpu_us_row"]
         peer.finish("din", results, ratios)
 
 

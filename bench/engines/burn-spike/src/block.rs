@@ -35,7 +35,7 @@ fn layer_mut(w: &mut [f32], l: usize) -> (&mut [f32], &mut [f32]) {
 }
 
 /// `c [m, n] (+)= a b`, row and column steps given.
-fn product(
+pub fn product(
     c: &mut [f32],
     (m, n, k): (usize, usize, usize),
     a: (&[f32], usize, usize),

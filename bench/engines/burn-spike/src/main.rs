@@ -1,15 +1,22 @@
-//! DCN-v2 in burn: plain operations against one fused node. `burn-spike plain|fused DIR STEPS`; DIR holds what
-//! `bench/peers/dense.py` writes (ids, labels, rows and weights in PyTorch's layout).
+//! DCN-v2 and DIN in burn: plain operations against one fused node.
+//!
+//! `burn-spike plain|fused DIR STEPS` trains DCN-v2; DIR holds what `bench/peers/dense.py` writes (ids, labels, rows and weights
+//! in PyTorch's layout). `burn-spike din plain|fused DIR full|ragged STEPS` trains DIN on what `bench/peers/din.py` writes; both
+//! can be run by those programs (`--burn`). `burn-spike din check` holds the fused unit's gradients to those of burn's own operations.
 
 use burn::module::Param;
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::prelude::*;
 use burn::tensor::activation::relu;
-use rayon::prelude::*;
 use std::time::Instant;
 
 mod block;
+mod clock;
+mod din;
+mod table;
+mod unit;
 use block::{H, LAYERS, X};
+use table::Table;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -63,55 +70,24 @@ fn floats(path: String) -> Vec<f32> {
     bytes.chunks_exact(4).map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect()
 }
 
-/// Embedding rows outside the engine, element-wise AdaGrad.
-struct Table {
-    rows: Vec<f32>,
-    squares: Vec<f32>,
-    place: Vec<u32>,
-}
-
-impl Table {
-    fn gather(&self, ids: &[u32]) -> Vec<f32> {
-        let mut out = vec![0.0; ids.len() * DIM];
-        out.par_chunks_mut(DIM).with_min_len(4096).zip(ids).for_each(|(o, i)| {
-            o.copy_from_slice(&self.rows[*i as usize * DIM..][..DIM]);
-        });
-        out
-    }
-
-    fn update(&mut self, ids: &[u32], g: &[f32]) {
-        let (mut unique, mut sums) = (Vec::new(), Vec::<f32>::new());
-        for (id, g) in ids.iter().zip(g.chunks_exact(DIM)) {
-            let place = &mut self.place[*id as usize];
-            if *place == u32::MAX {
-                *place = unique.len() as u32;
-                unique.push(*id);
-                sums.extend_from_slice(g);
-            } else {
-                sums[*place as usize * DIM..][..DIM].iter_mut().zip(g).for_each(|(s, g)| *s += g);
-            }
-        }
-        for (id, g) in unique.iter().zip(sums.chunks_exact(DIM)) {
-            self.place[*id as usize] = u32::MAX;
-            let at = *id as usize * DIM;
-            let state = self.rows[at..at + DIM].iter_mut().zip(&mut self.squares[at..at + DIM]);
-            state.zip(g).for_each(|((w, s), g)| {
-                *s += g * g;
-                *w -= 0.01 * g / (s.sqrt() + 1e-10);
-            });
-        }
-    }
-}
-
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
+    let words: Vec<&str> = arguments[1..].iter().map(String::as_str).collect();
+    match words[..] {
+        ["din", "check"] => std::process::exit(i32::from(!din::check())),
+        ["din", mode @ ("plain" | "fused"), dir, shape @ ("full" | "ragged"), steps] => {
+            return din::run(dir, mode == "fused", shape == "ragged", steps.parse().unwrap());
+        }
+        ["plain" | "fused", _, _] => {}
+        _ => panic!("expected: plain|fused DIR STEPS, din plain|fused DIR full|ragged STEPS, or din check"),
+    }
     let (mode, dir, steps) = (&arguments[1], &arguments[2], arguments[3].parse::<usize>().unwrap());
     let device = Device::flex().autodiff();
     let d = &device;
     let ids: Vec<u32> = floats(format!("{dir}/ids.bin")).iter().map(|v| v.to_bits()).collect();
     let labels = floats(format!("{dir}/labels.bin"));
     let rows = floats(format!("{dir}/rows.bin"));
-    let mut table = Table { squares: vec![0.0; rows.len()], place: vec![u32::MAX; rows.len() / DIM], rows };
+    let mut table = Table::new(rows, DIM);
     let flat = floats(format!("{dir}/weights.bin"));
     // From [out, in] to [in, out].
     let (mut body, mut at) = (Vec::new(), 0);
@@ -168,7 +144,7 @@ fn main() {
             plain = Some(plain_adam.step(1e-3, model, grads));
             (loss, gradient)
         };
-        table.update(ids, &gradient.into_data().into_vec::<f32>().unwrap());
+        table.update(ids, &gradient.into_data().try_into_vec::<f32>().unwrap());
         losses.push(loss.into_scalar::<f32>());
         times.push(start.elapsed().as_secs_f64());
     }
