@@ -52,7 +52,11 @@ pub fn match_ids(names: &mut CatalogueConfig, dataset: &Dataset) -> Result<(), F
 
 /// The kinds of action that histories of this data may hold; empty where that is not known.
 pub fn event_kinds(prepared: &Prepared) -> Vec<EventKind> {
-    let logged = prepared.dataset().and_then(|dataset| logged(&dataset));
+    let logged = match prepared.event_kinds() {
+        // An earlier version did not write them down.
+        [] => prepared.dataset().and_then(|dataset| logged(&dataset)),
+        met => Some(met.to_vec()),
+    };
     in_histories(prepared.history_events(), logged.as_deref())
 }
 

@@ -115,13 +115,6 @@ impl Prepared {
         &self.manifest.kinds
     }
 
-    /// The kinds of action that histories may hold, of those that were met; none where an earlier version prepared the data.
-    pub fn history_kinds(&self) -> Vec<EventKind> {
-        let enter = Kinds::of_codes(self.manifest.history_kinds.clone());
-        let enters = |kind: &&EventKind| kind.is_action() && enter.holds(kind.code());
-        self.manifest.kinds.iter().filter(enters).cloned().collect()
-    }
-
     /// Which past actions a request carries: what examples were made by.
     pub fn remembered(&self) -> Remembered {
         let enter = Kinds::of_codes(self.manifest.history_kinds.clone());
