@@ -179,6 +179,10 @@ fn lacking(sample: &Sample) -> Vec<String> {
     if sample.time_ms.is_empty() && sample.late.is_empty() {
         out.push("what fades in later rows: neither times nor parts are known".into());
     }
+    // Thinned, not merely without rows that have no label.
+    if sample.rows_seen > sample.rows() as u64 * 3 / 2 {
+        out.push("counts of labels that are left out with their rows: --rows holds more rows".into());
+    }
     if sample.late.is_empty() {
         out.push("rows in two parts: there is one part only".into());
     }

@@ -211,6 +211,15 @@ fn a_leak_beside_an_honest_count_is_blamed_alone() {
     }
 }
 
+#[test]
+fn counts_of_rows_that_are_left_out_are_said_not_to_be_checked() {
+    let w = world(1, 300, 6000, 0.0);
+    let mut sample = w.sample(true, w.positives(|_, _| true));
+    assert!(!check(&sample).not_checked.iter().any(|n| n.contains("--rows")));
+    sample.rows_seen = 4 * sample.rows() as u64;
+    assert!(check(&sample).not_checked.iter().any(|n| n.contains("--rows")));
+}
+
 /// After each positive as many negatives as the user's ratio says; the ratio and counts are honest.
 #[test]
 fn samples_of_so_many_negatives_to_a_positive_raise_no_alarm() {

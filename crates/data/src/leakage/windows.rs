@@ -19,7 +19,7 @@ const BINS: usize = 32;
 const STEP: f64 = 0.1;
 const STEP_ERRORS: f64 = 5.0;
 /// AUC of a number alone from which windows are tried although both directions are alike.
-pub(super) const STRONG: f64 = 0.8;
+const STRONG: f64 = 0.8;
 /// Correlation of the label with the window's others among rows of equal value, in standard errors too, and how far below
 /// that among all rows.
 const AGAINST: f64 = -0.35;
