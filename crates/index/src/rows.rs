@@ -18,7 +18,9 @@ pub enum Storage {
     F32,
     /// The upper half of an f32: 2 bytes a number, 8 bits of precision.
     Bf16,
-    /// Whole numbers from -127 to 127 with one f32 scale per vector, `max|x| / 127`: 1 byte a number.
+    /// Whole numbers from -127 to 127 with one f32 scale per vector, `max|x| / 127`: 1 byte a number. Vectors that have
+    /// much in common lose what tells them apart; copies to walk by ([`HnswConfig::coarse`](crate::HnswConfig::coarse))
+    /// are taken around the mean, these are not.
     Int8,
 }
 

@@ -1,10 +1,11 @@
 //! A graph walked greedily towards ever better items: hierarchical navigable small worlds (Malkov and
 //! Yashunin, TPAMI 2018).
 //!
-//! Differences from the paper: by inner product, the best are linked (Morozov and Babenko, NeurIPS 2018), by direction
-//! they are told apart, and lists are filled up; the upper levels are walked by a narrow beam, so that clusters are not missed; levels follow
-//! from seed and item alone; walks may compare int8 copies, whose best are scored again; filters apply during
-//! the walk, with an exact scan when too few items pass; removal bridges the gap; a link leads to every item.
+//! Differences from the paper: by inner product, the best are linked (Morozov and Babenko, NeurIPS 2018), told apart
+//! by direction, and lists are filled up; the upper levels are walked by a narrow beam, so that clusters are not
+//! missed; levels follow from seed and item alone; walks may compare int8 copies, whose best are scored again; filters
+//! apply during the walk, with an exact scan when too few items pass; removal bridges the gap; a link leads to every
+//! item.
 //!
 //! Searches never wait for changes: nodes are written once, links are atomics, and when the places are used up
 //! the living move to other memory while searches go on in the old.
