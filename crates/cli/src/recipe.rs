@@ -72,7 +72,7 @@ pub struct Recipe {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvaluateConfig {
-    /// Cut-offs of the ranking metrics.
+    /// Cut-offs of the ranking metrics, on validation as well.
     pub k: Vec<usize>,
     /// At most so many test users, the same ones for every model; all when absent.
     pub users: Option<usize>,

@@ -240,6 +240,20 @@ fn reading_goes_on_where_it_was_broken_off() {
 }
 
 #[test]
+fn files_that_end_among_the_rows_to_leave_out_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config("");
+    let path = write(dir.path(), "a.tsv", &rows(100, "\t", false));
+    let after = |skip_rows| {
+        let options = DirectOptions { batch_size: 64, skip_rows, ..Default::default() };
+        all(source(&[&path], &config, options)).map(|found| found.0.len())
+    };
+    assert_eq!(after(100), Ok(0));
+    let said = after(101).unwrap_err();
+    assert!(said.contains("a.tsv: 100 rows, but 101 were learned from before"), "{said}");
+}
+
+#[test]
 fn other_kinds_of_feature_take_the_careful_road() {
     let cross = "[[feature]]\nname = 'both'\nkind = 'cross'\nof = ['city', 'ad']\n";
     let dir = tempfile::tempdir().unwrap();

@@ -92,7 +92,13 @@ impl Measured<'_> {
             let cuts: Vec<String> = k.iter().map(usize::to_string).collect();
             return Err(format!("metric `{key}` is not measured: [evaluate] k is {}", cuts.join(", ")));
         }
-        Err(suggest::unknown("metric", key, keys.iter().map(String::as_str)))
+        // Where there is one task its metrics have no name before them.
+        let bare = key.rsplit_once('.').map(|(_, bare)| bare).filter(|bare| keys.iter().any(|k| k == bare));
+        let all = || keys.iter().map(String::as_str);
+        match bare.filter(|_| suggest::nearest(key, all()).is_none()) {
+            Some(bare) => Err(format!("unknown metric `{key}`; did you mean `{bare}`?")),
+            None => Err(suggest::unknown("metric", key, all())),
+        }
     }
 
     /// Why a metric that is measured has no value on the rows or users of `part`, in words.
@@ -198,6 +204,8 @@ mod tests {
         assert!(scores.check("click.auk").unwrap_err().contains("did you mean `click.auc`?"));
         assert!(scores.check("ndcg@10").unwrap_err().contains("unknown metric `ndcg@10`"));
         scores.check("mean.gauc").unwrap();
+        let one = Measured::Scores { tasks: &tasks[..1], graded: &[], k: &[10], whole: false };
+        assert!(one.check("click.auc").unwrap_err().contains("did you mean `auc`?"));
         let lists = Measured::Lists { k: &[5, 10], sampled: false };
         assert!(lists.check("recall@50").unwrap_err().contains("[evaluate] k is 5, 10"));
         assert!(lists.check("sampled_ndcg@5").unwrap_err().contains("`sampled`"));
