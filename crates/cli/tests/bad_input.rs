@@ -532,7 +532,7 @@ fn models_that_cannot_be_say_which_and_by_what() {
     };
     refuse("name = \"itemcf\"\n", &["unknown model `itemcf`", "did you mean `item_cf`?"]);
     refuse("name = \"zzz\"\n", &["rankers are lr, fm", "retrievers are two_tower", "at once are item_cf"]);
-    refuse("name = \"lr\"\nzzz = 1\n", &["model `lr`", "unknown key `zzz`", "there is none to say here"]);
+    refuse("name = \"lr\"\nzzz = 1\n", &["model `lr`", "unknown key `zzz`", "it takes no options"]);
     refuse(
         "name = \"fm\"\n[model.sequence]\nblock = \"din\"\n",
         &["model `fm`", "[model.sequence]", "deepfm"],

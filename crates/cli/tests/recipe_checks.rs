@@ -219,7 +219,7 @@ fn models_and_their_options_that_do_not_go_together_are_refused() {
     let dir = dir.path();
     let model = "name = \"deepfm\"\nembedding = 4\nhidden = [16]\ndropout = 0.2";
     with(dir, "lr.toml", &[(model, "name = \"lr\"\n[model.sequence]\nunit = [8]")]);
-    refused(dir, "recipe run lr.toml --data .", &["`lr`", "unknown key `sequence`", "takes no options"]);
+    refused(dir, "recipe run lr.toml --data .", &["`lr`", "[model.sequence]", "rankers with layers"]);
     let training = RECIPE.split("[training]").nth(1).unwrap();
     let trees = |rest: &str| with(dir, "trees.toml", &[(model, rest), (training, "\nseed = 1\n")]);
     trees("name = \"gbdt\"\nobjective = \"lambda_rank\"");

@@ -102,7 +102,7 @@ mod tests {
         #[serde(deny_unknown_fields)]
         struct Nothing {}
         let err = parse::<Nothing>("a = 1\n", "a.toml").unwrap_err().to_string();
-        assert_eq!(err, "a.toml:1: unknown key `a`; there is none to say here");
+        assert_eq!(err, "a.toml:1: unknown key `a`; it takes no options");
     }
 
     #[test]
