@@ -75,7 +75,7 @@ fn a_failing_a_late_and_a_short_channel_are_stood_in_for() {
         assert_eq!(batch.items, feed.items);
         let alone = pipeline.recall(&told(1), None).unwrap();
         assert_eq!(alone.failures, [failing.then(|| "down".to_owned()), None, None]);
-        assert_eq!(alone.lists[0].is_some(), true);
+        assert!(alone.lists[0].is_some());
         assert!(!failing || alone.lists[0].as_ref().is_some_and(Vec::is_empty));
     }
     let enough = Lane { fallback: Some(1), short: 2, ..lane("enough", 30, Ok(first[..2].to_vec())) };

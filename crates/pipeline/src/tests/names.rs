@@ -33,7 +33,7 @@ fn a_catalogue_of_fields_that_there_are_not_is_refused() {
     let schemaless = || Arc::new(Fitter::new(&Schema::default()).finish().unwrap());
     let bare = |text: &str| {
         let config: CatalogueConfig = toml::from_str(text).unwrap();
-        Catalogue::new(config, schemaless(), vec![], vec![Item::default(); 0])
+        Catalogue::new(config, schemaless(), vec![], vec![])
     };
     assert!(bare("").is_ok());
     let error = bare("author = \"x\"").err().unwrap().to_string();
