@@ -96,14 +96,14 @@ fn fields<'a>(declared: Vec<String>, records: impl Iterator<Item = &'a Record>) 
 fn known<'a>(
     (what, none): (&str, &str),
     name: &str,
-    mut all: impl Iterator<Item = &'a String> + Clone,
+    all: impl Iterator<Item = &'a String> + Clone,
 ) -> Result<(), String> {
     if all.clone().any(|known| known == name) {
         return Ok(());
     }
     match all.clone().next() {
         None => Err(format!("{none} `{name}`, or any other")),
-        Some(_) => Err(suggest::unknown(what, name, all.by_ref().map(String::as_str).collect::<Vec<_>>())),
+        Some(_) => Err(suggest::unknown(what, name, all.map(String::as_str).collect::<Vec<_>>())),
     }
 }
 
