@@ -266,7 +266,7 @@ fn count(
         counted.push(Counted { name: name.to_owned(), parts: history.to_vec(), table });
     };
     if !config.recall.models.iter().any(|m| m.name == ITEM_CF) {
-        let options = ItemCfConfig::default();
+        let options = ItemCfConfig::default().for_items(prepared.items.len());
         let table = Arc::new(Live::new(measure::count_item_cf(prepared, &options, history)?));
         parts.item_cf = Some(table.clone());
         add(ITEM_CF, Table::ItemCf(options, table));

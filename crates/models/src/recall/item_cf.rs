@@ -71,6 +71,18 @@ impl Default for ItemCfConfig {
 }
 
 impl ItemCfConfig {
+    /// With as many neighbours fewer as it takes to count so many items within `memory_mib`: a chain that nobody gave options counts a
+    /// large catalogue with shorter lists instead of refusing it.
+    #[must_use]
+    pub fn for_items(self, items: usize) -> Self {
+        // An entry while lists are joined, and some room for what counting holds besides.
+        let fits = (self.memory_mib << 20) / 32 / items.max(1);
+        match self.memory_mib {
+            0 => self,
+            _ => Self { neighbours: self.neighbours.min(fits.max(1)), ..self },
+        }
+    }
+
     /// # Errors
     /// An option out of range.
     pub fn check(&self) -> Result<(), Error> {

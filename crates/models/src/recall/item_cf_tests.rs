@@ -335,3 +335,10 @@ fn a_budget_that_cannot_do_is_refused_with_what_it_takes() {
     let cfg = ItemCfConfig { memory_mib: 64, neighbours: 20, ..Default::default() };
     assert_eq!(cfg.build(&p).unwrap(), ItemCfConfig { memory_mib: 0, ..cfg }.build(&p).unwrap());
 }
+
+#[test]
+fn a_large_catalogue_has_shorter_lists_by_default() {
+    let of = |items| ItemCfConfig::default().for_items(items).neighbours;
+    assert_eq!((of(1000), of(2_000_000)), (200, 67));
+    assert_eq!(ItemCfConfig { memory_mib: 0, ..Default::default() }.for_items(1 << 40).neighbours, 200);
+}
